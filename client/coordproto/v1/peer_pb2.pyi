@@ -324,6 +324,7 @@ class SnapshotChunk(_message.Message):
     CHECKSUM_FIELD_NUMBER: _builtins.int
     LAST_FIELD_NUMBER: _builtins.int
     METADATA_FIELD_NUMBER: _builtins.int
+    RAFT_TERM_FIELD_NUMBER: _builtins.int
     index: _builtins.int
     """which snapshot"""
     term: _builtins.int
@@ -333,6 +334,8 @@ class SnapshotChunk(_message.Message):
     checksum: _builtins.int
     """CRC-32 of data"""
     last: _builtins.bool
+    raft_term: _builtins.int
+    """of the leader that sends it"""
     @_builtins.property
     def metadata(self) -> Global___SnapshotMetadata:
         """in chunk 0"""
@@ -347,10 +350,11 @@ class SnapshotChunk(_message.Message):
         checksum: _builtins.int = ...,
         last: _builtins.bool = ...,
         metadata: Global___SnapshotMetadata | None = ...,
+        raft_term: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["metadata", b"metadata"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["checksum", b"checksum", "data", b"data", "index", b"index", "last", b"last", "metadata", b"metadata", "number", b"number", "term", b"term"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["checksum", b"checksum", "data", b"data", "index", b"index", "last", b"last", "metadata", b"metadata", "number", b"number", "raft_term", b"raft_term", "term", b"term"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -358,21 +362,31 @@ Global___SnapshotChunk: _TypeAlias = SnapshotChunk  # noqa: Y015
 
 @_typing.final
 class SnapshotStatus(_message.Message):
+    """Receiver to sender: so many chunks have arrived (the sender keeps a small window in flight), or it failed."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     INDEX_FIELD_NUMBER: _builtins.int
-    INSTALLED_FIELD_NUMBER: _builtins.int
+    RECEIVED_FIELD_NUMBER: _builtins.int
+    DONE_FIELD_NUMBER: _builtins.int
+    FAILED_FIELD_NUMBER: _builtins.int
     index: _builtins.int
-    installed: _builtins.bool
+    received: _builtins.int
+    """chunks"""
+    done: _builtins.bool
+    """installed, or not needed any more"""
+    failed: _builtins.bool
     def __init__(
         self,
         *,
         index: _builtins.int = ...,
-        installed: _builtins.bool = ...,
+        received: _builtins.int = ...,
+        done: _builtins.bool = ...,
+        failed: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["index", b"index", "installed", b"installed"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["done", b"done", "failed", b"failed", "index", b"index", "received", b"received"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
