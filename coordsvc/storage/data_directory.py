@@ -1,0 +1,237 @@
+"""A member's data directory: who owns it, and which tree in it is the live one. Design section 7.
+
+| name | what |
+|---|---|
+| `LOCK` | held by the running process; its number inside is for people |
+| `identity` | format version, cluster, member |
+| `log/` | the Raft log |
+| `tree-<n>/` | a tree; `tree-current` names the live one, others are unfinished or outdated |
+| `initializing` | there only while the directory is being made |
+
+Rule of this file: what should be there and is not is a reason to stop, never to start afresh.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+from coordsvc.storage.errors import (
+    DataDirectoryInUseError,
+    DiskTrust,
+    ForeignDataError,
+    damaged,
+    storage_error,
+)
+from coordsvc.storage.files import Record, read_record, replace_record, sync_path
+from coordsvc.storage.log_store import LogStore
+from coordsvc.storage.snapshot_install import TREE_BYTES_MAX, SnapshotBuilder
+from coordsvc.storage.tree_store import TreeStore
+
+FORMAT_VERSION = 1
+
+_IDENTITY = "identity"
+_INITIALIZING = "initializing"
+_LOCK = "LOCK"
+_LOG = "log"
+_POINTER = "tree-current"
+_NOT_OURS_BUT_HARMLESS = {"lost+found", _LOCK}  # the first is in the root of every new ext4 file system
+
+
+@dataclass(frozen=True, slots=True)
+class InstalledSnapshot:
+    """The snapshot that the live tree was received as. Index 0: it was not received, it grew here."""
+
+    index: int = 0
+    term: int = 0
+
+
+class DataDirectory:
+    """An opened and locked data directory. One per process."""
+
+    def __init__(self, path: Path, lock_descriptor: int) -> None:
+        self.path = path
+        self.trust = DiskTrust()
+        self._lock_descriptor = lock_descriptor
+        self._tree_number = 0
+        self.installed = InstalledSnapshot()
+
+    @classmethod
+    def open(cls, path: Path | str, cluster_id: str, member: str) -> Self:
+        """Lock the directory, make it if there is none, and check whose it is.
+
+        Raises:
+            DataDirectoryInUseError: Another process has it.
+            ForeignDataError: It is not this member's, or of a newer version.
+            NotWritableError, DiskFullError, CorruptDataError: As they say.
+        """
+        path = Path(os.path.abspath(path))
+        descriptor = _lock(path)
+        try:
+            directory = cls(path, descriptor)
+            if not directory._is_initialized():
+                directory._initialize(cluster_id, member)
+            directory._check_identity(cluster_id, member)
+            directory._read_pointer()
+            directory.remove_old_trees()
+        except BaseException:
+            os.close(descriptor)
+            raise
+        return directory
+
+    def close(self) -> None:
+        """Let go of the lock. The stores must be closed before."""
+        os.close(self._lock_descriptor)
+
+    def open_log(self, cache_bytes_max: int = 16 << 20) -> LogStore:
+        """Open the log and verify all of it."""
+        return LogStore.open(self.path / _LOG, self.trust, cache_bytes_max)
+
+    def open_tree(self) -> TreeStore:
+        """Open the live tree."""
+        return TreeStore.open(self._tree_path(self._tree_number), self.trust)
+
+    def new_tree(self, bytes_max: int = TREE_BYTES_MAX) -> SnapshotBuilder:
+        """Begin a tree beside the live one. One at a time; storage thread."""
+        self.trust.check()
+        number = max(self._tree_numbers(), default=0) + 1
+        return SnapshotBuilder(self._tree_path(number), number, self.trust, bytes_max)
+
+    def switch_tree(self, builder: SnapshotBuilder, index: int, term: int) -> TreeStore:
+        """Make the finished tree, the snapshot at (index, term), the live one; durable on return.
+
+        Storage thread. The log is to be reset to the same snapshot next; a crash in between is
+        recovered from at the next start. The old tree stays open and on disk until its owner has closed
+        it and called `remove_old_trees`.
+        """
+        self.trust.check()
+        store = builder.release()
+        self._write_pointer(builder.number, InstalledSnapshot(index, term))
+        return store
+
+    def remove_old_trees(self) -> None:
+        """Delete every tree but the live one: outdated, or left unfinished by a crash."""
+        for number in self._tree_numbers():
+            if number == self._tree_number:
+                continue
+            path = self._tree_path(number)
+            try:
+                shutil.rmtree(path)
+            except OSError as error:
+                raise self.trust.lose(storage_error(error, path, "remove")) from error
+
+    # --- inside ---
+
+    def _is_initialized(self) -> bool:
+        if (self.path / _IDENTITY).exists():
+            return True
+        names = {entry.name for entry in self.path.iterdir()} - _NOT_OURS_BUT_HARMLESS
+        if names and _INITIALIZING not in names:
+            raise ForeignDataError(
+                f"{self.path} is not empty and has no file '{_IDENTITY}': it is no data directory of "
+                "ours, or is damaged; choose an empty directory, or restore this one from a backup"
+            )
+        return False
+
+    def _initialize(self, cluster_id: str, member: str) -> None:
+        """Make an empty member. Starts over if a crash interrupted it: nothing has been promised yet."""
+        try:
+            (self.path / _INITIALIZING).touch()
+            sync_path(self.path)
+            for leftover in (self.path / _LOG, *(self._tree_path(number) for number in self._tree_numbers())):
+                if leftover.exists():
+                    shutil.rmtree(leftover)
+        except OSError as error:
+            raise storage_error(error, self.path, "create a data directory in") from error
+        LogStore.create(self.path / _LOG)
+        tree = TreeStore.create(self._tree_path(1), self.trust)
+        try:
+            tree.sync()
+        finally:
+            tree.close()
+        self._write_pointer(1, InstalledSnapshot())
+        replace_record(
+            self.path / _IDENTITY, {"format": FORMAT_VERSION, "cluster": cluster_id, "member": member}
+        )
+
+    def _check_identity(self, cluster_id: str, member: str) -> None:
+        path = self.path / _IDENTITY
+        identity = read_record(path)
+        if identity is None:
+            raise damaged(path, "it is missing")
+        version = identity.get("format")
+        if version != FORMAT_VERSION:
+            raise ForeignDataError(
+                f"{self.path} was written in format {version}, this program knows format {FORMAT_VERSION}; "
+                "start the version that wrote it"
+            )
+        owner = (identity.get("cluster"), identity.get("member"))
+        if owner != (cluster_id, member):
+            raise ForeignDataError(
+                f"{self.path} belongs to member '{owner[1]}' of cluster '{owner[0]}', and this is member "
+                f"'{member}' of cluster '{cluster_id}'; correct the names or choose another data directory"
+            )
+        (self.path / _INITIALIZING).unlink(missing_ok=True)
+
+    def _read_pointer(self) -> None:
+        path = self.path / _POINTER
+        pointer = read_record(path)
+        if pointer is None:
+            raise damaged(path, "it is missing")
+        self._tree_number = _whole(pointer, "tree")
+        self.installed = InstalledSnapshot(
+            _whole(pointer, "snapshot_index"), _whole(pointer, "snapshot_term")
+        )
+        for needed in (self.path / _LOG, self._tree_path(self._tree_number)):
+            if not needed.is_dir():
+                raise damaged(needed, "the directory is missing")
+
+    def _write_pointer(self, number: int, installed: InstalledSnapshot) -> None:
+        replace_record(
+            self.path / _POINTER,
+            {"tree": number, "snapshot_index": installed.index, "snapshot_term": installed.term},
+        )
+        self._tree_number = number
+        self.installed = installed
+
+    def _tree_path(self, number: int) -> Path:
+        return self.path / f"tree-{number}"
+
+    def _tree_numbers(self) -> list[int]:
+        numbers = (entry.name.split("tree-", 1) for entry in self.path.iterdir())
+        return sorted(int(parts[1]) for parts in numbers if parts[0] == "" and parts[-1].isdecimal())
+
+
+def _whole(record: Record, name: str) -> int:
+    value = record.get(name)
+    assert isinstance(value, int), f"{name} is a number in every record that passes its checksum"
+    return value
+
+
+def _lock(path: Path) -> int:
+    """Make the directory if needed, and hold its lock file. Returns the descriptor that holds it."""
+    lock_path = path / _LOCK
+    try:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        descriptor = os.open(lock_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise storage_error(error, path, "use the data directory") from error
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        owner = os.pread(descriptor, 20, 0).decode("ascii", "replace").strip() or "unknown"
+        os.close(descriptor)
+        raise DataDirectoryInUseError(
+            f"{path} is in use by process {owner}; stop it, or choose another data directory"
+        ) from error
+    try:
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+    except OSError as error:
+        os.close(descriptor)
+        raise storage_error(error, lock_path, "write") from error
+    return descriptor

@@ -1,0 +1,148 @@
+"""The tree's records on LevelDB: the state machine's `Store`, and the snapshots taken of it.
+
+Writes are not waited for: the log can replay them. `sync` is what allows the log to be trimmed.
+Rule of this file: what LevelDB cannot read or write is never an empty answer but the end of the member.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Self
+
+import plyvel
+
+from coordsvc.storage.errors import DiskTrust, StorageError, storage_error
+from coordsvc.storage.files import sync_directory_and_files
+from coordsvc.storage.leveldb import Tuning, create_database, open_database
+from coordsvc.storage.tree_chunks import TreeChunk, encode_chunks
+
+TREE_TUNING = Tuning()
+
+Records = Iterator[tuple[bytes, bytes]]
+
+
+class TreeStore:
+    """An ordered map from bytes to bytes. Implements `coordsvc.statemachine.store.Store`.
+
+    Threads: `get`, `scan`, `write` and `snapshot` on the loop thread; `sync` and `verify_all` on the
+    storage thread.
+    """
+
+    def __init__(self, path: Path, database: plyvel.DB, trust: DiskTrust) -> None:
+        self.path = path
+        self._database = database
+        self._trust = trust
+        self._get = database.get
+        self._new_batch = database.write_batch
+
+    @classmethod
+    def create(cls, path: Path, trust: DiskTrust) -> Self:
+        """Make an empty tree. Not durable before `sync`."""
+        return cls(path, create_database(path, TREE_TUNING), trust)
+
+    @classmethod
+    def open(cls, path: Path, trust: DiskTrust) -> Self:
+        """Open an existing tree. See `verify_all`.
+
+        Raises:
+            CorruptDataError: A file is damaged or missing.
+        """
+        return cls(path, open_database(path, TREE_TUNING), trust)
+
+    def close(self) -> None:
+        """Release the database. No other call may be running, and none may follow."""
+        self._database.close()
+
+    def get(self, key: bytes) -> bytes | None:
+        """Return the value, or None."""
+        if self._trust.failure is not None:
+            self._trust.check()
+        try:
+            value: bytes | None = self._get(key, verify_checksums=True)
+        except plyvel.Error as error:
+            raise self._lost(error, "read") from error
+        return value
+
+    def scan(self, start: bytes, stop: bytes) -> Records:
+        """Yield the records with `start <= key < stop` in ascending order, as of the call."""
+        self._trust.check()
+        try:
+            records = self._database.iterator(start=start, stop=stop, verify_checksums=True)
+        except plyvel.Error as error:
+            raise self._lost(error, "read") from error
+        return self._checked(records)
+
+    def write(self, puts: Sequence[tuple[bytes, bytes]], deletes: Sequence[bytes]) -> None:
+        """Apply all at once. No key is in both lists. Not waited for the disk."""
+        if self._trust.failure is not None:
+            self._trust.check()
+        batch = self._new_batch()
+        put, delete = batch.put, batch.delete
+        for key, value in puts:
+            put(key, value)
+        for key in deletes:
+            delete(key)
+        try:
+            batch.write()
+        except plyvel.Error as error:
+            raise self._lost(error, "write to") from error
+
+    def sync(self) -> None:
+        """Make everything written before this call durable."""
+        self._trust.check()
+        try:
+            sync_directory_and_files(self.path)
+        except StorageError as error:
+            raise self._trust.lose(error) from error
+
+    def verify_all(self) -> int:
+        """Read every record, checking LevelDB's checksums. Returns how many there are."""
+        self._trust.check()
+        count = 0
+        for _ in self._checked(self._database.iterator(verify_checksums=True, fill_cache=False)):
+            count += 1
+        return count
+
+    def snapshot(self) -> TreeSnapshot:
+        """Pin the records as they are now. Cheap; must be closed."""
+        self._trust.check()
+        try:
+            pinned = self._database.snapshot()
+        except plyvel.Error as error:
+            raise self._lost(error, "read") from error
+        return TreeSnapshot(self, pinned)
+
+    def _checked(self, records: plyvel.Iterator) -> Records:
+        try:
+            with records:
+                yield from records
+        except plyvel.Error as error:
+            raise self._lost(error, "read") from error
+
+    def _lost(self, error: plyvel.Error, action: str) -> StorageError:
+        return self._trust.lose(storage_error(error, self.path, action))
+
+
+class TreeSnapshot:
+    """All records as they were when it was taken, whatever is written since."""
+
+    def __init__(self, store: TreeStore, pinned: plyvel.Snapshot) -> None:
+        self._store = store
+        self._pinned = pinned
+
+    def chunks(self, bytes_max: int) -> Iterator[TreeChunk]:
+        """Yield the whole tree in checked chunks of about `bytes_max`. For the storage thread."""
+        records = self._pinned.iterator(verify_checksums=True, fill_cache=False)
+        return encode_chunks(self._store._checked(records), bytes_max)  # noqa: SLF001 - same file, one thing
+
+    def get(self, key: bytes) -> bytes | None:
+        """Return the value as of the snapshot, or None."""
+        try:
+            value: bytes | None = self._pinned.get(key, verify_checksums=True)
+        except plyvel.Error as error:
+            raise self._store._lost(error, "read") from error  # noqa: SLF001 - same file, one thing
+        return value
+
+    def close(self) -> None:
+        self._pinned.close()
