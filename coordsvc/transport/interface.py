@@ -1,0 +1,43 @@
+"""What the server sees of the links between members. Twins for tests and the simulator have this shape.
+
+Rule of this file: sending is fire and forget. A frame may be lost with its link; frames of one sender to
+one receiver never overtake one another.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from coordproto.v1 import peer_pb2
+
+OnFrames = Callable[[str, list[peer_pb2.PeerFrame]], None]
+"""(peer, all frames that one read brought, in order). May raise `MalformedFrame` (of the codec):
+the peer's link is then closed. Any other exception ends `run`."""
+
+OnLinkUp = Callable[[str, str], None]
+"""(peer, where clients reach it): frames can be sent to it now."""
+
+OnLinkDown = Callable[[str, bool], None]
+"""(peer, closed_by_host): what was sent lately may be lost. `closed_by_host`: the peer's host closed or reset
+the link, so the peer's process has ended or given up, rather than the network."""
+
+
+class PeerTransport(Protocol):
+    """Links to all other members."""
+
+    async def run(self) -> None:
+        """Listen and dial until cancelled."""
+
+    def send(self, peer: str, frames: bytes | Sequence[bytes]) -> bool:
+        """Queue one encoded PeerFrame or several, all or none. Never blocks, never raises.
+
+        Returns:
+            False if dropped: the link is down, or its queue is full.
+        """
+
+    def queued_bytes(self, peer: str) -> int:
+        """Return how many bytes wait to be taken by the network."""
+
+    def is_up(self, peer: str) -> bool:
+        """Return whether frames can be sent to `peer` now."""
