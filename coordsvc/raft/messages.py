@@ -24,8 +24,8 @@ class MessageType(IntEnum):
     HEARTBEAT_RESPONSE = 8
     SNAPSHOT = 9  # metadata only: the shell streams the data, then the receiver steps this message
     TIMEOUT_NOW = 10
-    TRANSFER_LEADER = 11  # forwarded by a follower
-    READ_INDEX = 12  # forwarded by a follower; `context` is the asker's
+    TRANSFER_LEADER = 11  # forwarded by a follower; as in etcd, `source` is the member that is to lead
+    READ_INDEX = 12  # forwarded by a follower; `source` and `context` are the asker's, `index` counts hops
     READ_INDEX_RESPONSE = 13
 
 

@@ -26,14 +26,15 @@ from coordsvc.raft.types import Entry, HardState, Index, NodeId, SnapshotMetadat
 class Persist:
     """One batch for the disk.
 
-    `must_sync` is False only for a batch that merely moves the commit index.
+    `must_sync` is False only for a batch that merely moves the commit index. Such a batch is handed out
+    once a tick at most, since nothing rests on it.
     """
 
     hard_state: HardState | None
     entries: list[Entry]
     snapshot: SnapshotMetadata | None  # reset the log: it starts after this snapshot
     must_sync: bool
-    term: Term  # of the node when this was handed out: a late answer of an older term marks nothing
+    term: Term  # of the node when this was handed out
     released: list[Message] = field(default_factory=list)  # private to the core: may leave once durable
 
 

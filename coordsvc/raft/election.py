@@ -1,0 +1,166 @@
+"""Elections: who asks for votes, who gives them, who wins. Raft §5.2, §5.4.1; thesis §4.2.3, §9.6.
+
+Rule of this file: a vote, also the candidate's own, counts only once it is durable at the voter.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+
+from coordsvc.raft.messages import Message, MessageType
+from coordsvc.raft.quorum import VoteResult
+from coordsvc.raft.state import NodeState, Role
+from coordsvc.raft.types import NodeId
+
+EVIDENCE_TICKS_MAX = 3  # a pre-vote starts within this many ticks after the leader's link was closed
+
+
+class Campaign(Enum):
+    PRE_ELECTION = "pre_election"
+    ELECTION = "election"
+    TRANSFER = "transfer"  # asked for by the leader: needs no pre-vote, and no vote is withheld
+
+
+def tick_election(state: NodeState) -> None:
+    """Any role but leader: one tick of the election timer."""
+    state.election_elapsed += 1
+    if state.election_elapsed >= state.election_deadline and state.is_promotable():
+        state.restart_election_timer()
+        start_election(state)
+
+
+def tick_leader(state: NodeState) -> None:
+    """Leader: one tick; heartbeats, and whether a quorum still listens. Thesis §6.2."""
+    state.heartbeat_elapsed += 1
+    state.election_elapsed += 1
+    if state.election_elapsed >= state.config.election_ticks:
+        state.election_elapsed = 0
+        if state.config.check_quorum and not state.members.quorum_is_active():
+            state.become_follower(state.term, None)
+            return
+        # A transfer that took this long has failed: take proposals again.
+        state.transferee = None
+    if state.heartbeat_elapsed >= state.config.heartbeat_ticks:
+        state.heartbeat_elapsed = 0
+        state.heartbeat_due = True
+        for progress in state.members.followers:
+            progress.probe_allowed = True
+
+
+def start_election(state: NodeState) -> None:
+    campaign(state, Campaign.PRE_ELECTION if state.config.pre_vote else Campaign.ELECTION)
+
+
+def campaign(state: NodeState, kind: Campaign) -> None:
+    """Ask for votes, unless this node leads already or must not lead."""
+    if state.role is Role.LEADER or not state.is_promotable():
+        return
+    if state.log.has_unapplied_configuration(state.config.committed_bytes_max):
+        return  # It might count the wrong voters.
+    if kind is Campaign.PRE_ELECTION:
+        state.become_pre_candidate()
+        if _record_vote(state, state.node_id, is_granted=True) is VoteResult.WON:
+            _ask_for_votes(state, Campaign.ELECTION)
+            return
+        _ask_for_pre_votes(state)
+        return
+    _ask_for_votes(state, kind)
+
+
+def _ask_for_pre_votes(state: NodeState) -> None:
+    log = state.log
+    for node in state.members.electorate:
+        if node != state.node_id:
+            state.send(
+                Message(
+                    MessageType.PRE_VOTE,
+                    state.node_id,
+                    node,
+                    term=state.term + 1,
+                    index=log.last_index,
+                    log_term=log.last_term,
+                )
+            )
+
+
+def _ask_for_votes(state: NodeState, kind: Campaign) -> None:
+    state.become_candidate()
+    log = state.log
+    state.promise(Message(MessageType.VOTE_RESPONSE, state.node_id, state.node_id, term=state.term))
+    for node in state.members.electorate:
+        if node != state.node_id:
+            # A promise too: it says how long this log is and that the own vote is given. If a crash could
+            # take that back, votes for the longer log would elect a shorter one.
+            state.promise(
+                Message(
+                    MessageType.VOTE,
+                    state.node_id,
+                    node,
+                    term=state.term,
+                    index=log.last_index,
+                    log_term=log.last_term,
+                    transfer=kind is Campaign.TRANSFER,
+                )
+            )
+
+
+def handle_vote_request(state: NodeState, message: Message) -> None:
+    """Any role, also a learner: the candidate may know that it is a voter by now (etcd#10998)."""
+    is_pre_vote = message.type is MessageType.PRE_VOTE
+    can_vote = (
+        state.vote == message.source
+        or (state.vote is None and state.leader is None)
+        or (is_pre_vote and message.term > state.term)
+    )
+    is_granted = can_vote and state.log.is_up_to_date(message.index, message.log_term)
+    response = Message(
+        MessageType.PRE_VOTE_RESPONSE if is_pre_vote else MessageType.VOTE_RESPONSE,
+        state.node_id,
+        message.source,
+        term=message.term if is_granted else state.term,
+        reject=not is_granted,
+    )
+    if is_granted and not is_pre_vote:
+        state.election_elapsed = 0
+        state.vote = message.source
+    state.promise(response)
+
+
+def handle_vote_response(state: NodeState, message: Message) -> None:
+    """Candidate: a vote, perhaps this node's own."""
+    result = _record_vote(state, message.source, is_granted=not message.reject)
+    if result is VoteResult.WON:
+        state.become_leader()
+    elif result is VoteResult.LOST:
+        state.become_follower(state.term, None)
+
+
+def handle_pre_vote_response(state: NodeState, message: Message) -> None:
+    """Pre-candidate: would `message.source` vote for this node?"""
+    if not message.reject and message.term != state.term + 1:
+        return  # The answer to an earlier question.
+    result = _record_vote(state, message.source, is_granted=not message.reject)
+    if result is VoteResult.WON:
+        _ask_for_votes(state, Campaign.ELECTION)
+    elif result is VoteResult.LOST:
+        # The own term, not the message's: a pre-vote speaks of a term that nobody has entered.
+        state.become_follower(state.term, None)
+
+
+def _record_vote(state: NodeState, node: NodeId, *, is_granted: bool) -> VoteResult:
+    if state.members.is_voter(node):
+        state.votes.setdefault(node, is_granted)  # The first answer counts; repetitions change nothing.
+    return state.members.tally(state.votes)
+
+
+def report_leader_lost(state: NodeState, node: NodeId) -> None:
+    """Follower: the host of `node` has closed its link. If it led, look for a successor soon.
+
+    Only a pre-vote is started early: whoever still hears the leader refuses it, and nothing has changed.
+    """
+    if state.role is not Role.FOLLOWER or state.leader != node:
+        return
+    state.leader = None
+    if state.config.pre_vote:
+        soon = state.election_elapsed + 1 + state.draw(EVIDENCE_TICKS_MAX)
+        state.election_deadline = min(state.election_deadline, soon)

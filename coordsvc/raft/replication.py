@@ -1,0 +1,242 @@
+"""How a leader's entries reach the followers, both sides, and when they are committed. Raft §5.3, §5.4.
+
+Rule of this file: appends and heartbeats are made in `flush`, when a Ready is made, so that whatever
+gathered since the last one leaves as one message for each follower.
+"""
+
+from __future__ import annotations
+
+from coordsvc.raft import reads, snapshots
+from coordsvc.raft.messages import Message, MessageType
+from coordsvc.raft.progress import Progress, ProgressState
+from coordsvc.raft.state import NodeState, Role
+from coordsvc.raft.types import Entry, NodeId
+
+# --- leader: sending -----------------------------------------------------------------------------
+
+
+def flush(state: NodeState) -> None:
+    """Leader: make the messages that have become due."""
+    if state.append_due:
+        state.append_due = False
+        for progress in state.members.followers:
+            _send_appends(state, progress)
+    if state.heartbeat_due:
+        state.heartbeat_due = False
+        _send_heartbeats(state)
+
+
+def _send_appends(state: NodeState, progress: Progress) -> None:
+    """Send what `progress` lacks, as far as its window allows; an empty append only if it tells something."""
+    if progress.flow_paused or progress.state is ProgressState.SNAPSHOT:
+        return
+    log = state.log
+    must_send = progress.append_due or (
+        progress.state is ProgressState.REPLICATE and progress.can_bump_commit(log.commit)
+    )
+    progress.append_due = False
+    while (must_send or progress.next <= log.last_index) and not progress.flow_paused:
+        if not _send_append(state, progress, allow_empty=must_send):
+            return
+        must_send = False
+
+
+def _send_append(state: NodeState, progress: Progress, *, allow_empty: bool) -> bool:
+    """Send one append, or begin a snapshot where entries are compacted; False if no append left."""
+    log = state.log
+    previous_index = progress.next - 1
+    if previous_index < log.first_index() - 1:
+        snapshots.send_snapshot(state, progress)
+        return False
+    entries: list[Entry] = []
+    if progress.next <= log.last_index and not (
+        progress.state is ProgressState.REPLICATE and progress.inflights.is_full()
+    ):
+        entries = log.slice(progress.next, log.last_index + 1, state.config.append_bytes_max)
+    if not entries and not allow_empty:
+        return False
+    size = 0
+    for entry in entries:
+        size += len(entry.data)
+    state.messages.append(
+        Message(
+            MessageType.APPEND,
+            state.node_id,
+            progress.node,
+            state.term,
+            log.term(previous_index),
+            previous_index,
+            log.commit,
+            entries,
+        )
+    )
+    progress.note_sent(len(entries), size, log.commit)
+    return True
+
+
+def _send_heartbeats(state: NodeState) -> None:
+    number = state.reads.newest()
+    commit = state.log.commit
+    for progress in state.members.followers:
+        state.messages.append(
+            Message(
+                MessageType.HEARTBEAT,
+                state.node_id,
+                progress.node,
+                state.term,
+                # Never ask a follower to commit what it may not hold.
+                commit=min(progress.match, commit),
+                context=number,
+            )
+        )
+
+
+# --- leader: hearing -----------------------------------------------------------------------------
+
+
+def handle_append_response(state: NodeState, message: Message) -> None:
+    progress = state.members.progress.get(message.source)
+    log = state.log
+    if progress is None or message.index > log.last_index:
+        state.refuse()
+        return
+    progress.recent_active = True
+    if message.reject:
+        _handle_rejection(state, progress, message)
+        return
+    index = message.index
+    is_news = progress.acknowledge(index)
+    # A follower that is told of nothing new still leaves PROBE, in which report_unreachable put it.
+    if not is_news and not (progress.state is ProgressState.PROBE and progress.match == index):
+        return
+    state.append_due = True
+    if progress.state is ProgressState.REPLICATE:
+        progress.inflights.free_to(index)
+    elif progress.state is ProgressState.PROBE:
+        progress.become_replicate()
+    elif progress.match + 1 >= log.first_index():
+        # Whichever snapshot it installed: it can go on from the log.
+        progress.become_replicate()
+    advance_commit(state)
+    if state.transferee == progress.node and progress.match == log.last_index:
+        send_timeout_now(state, progress.node)
+
+
+def _handle_rejection(state: NodeState, progress: Progress, message: Message) -> None:
+    hint = message.reject_hint
+    if message.log_term > 0:
+        # Skip whole terms of a divergent tail, not single indexes. Raft §5.3, last paragraphs.
+        hint, _ = state.log.find_by_term(hint, message.log_term)
+    if not progress.retreat(message.index, hint):
+        return
+    if progress.state is ProgressState.REPLICATE:
+        progress.become_probe()
+    progress.append_due = True
+    state.append_due = True
+
+
+def handle_heartbeat_response(state: NodeState, message: Message) -> None:
+    progress = state.members.progress.get(message.source)
+    if progress is None:
+        state.refuse()
+        return
+    progress.recent_active = True
+    if progress.probe_allowed:
+        progress.probe_allowed = False
+        progress.flow_paused = False
+        # If all that was sent got lost, only this tells: an append goes even when the window is full
+        # (then empty), and also to a follower that is up to date but in PROBE.
+        if progress.match < state.log.last_index or progress.state is ProgressState.PROBE:
+            progress.append_due = True
+        state.append_due = True
+    if message.context:
+        reads.handle_acknowledgement(state, message.source, message.context)
+
+
+def report_unreachable(state: NodeState, node: NodeId) -> None:
+    """Leader: messages to `node` get lost; do not run ahead of its answers."""
+    progress = state.members.progress.get(node)
+    if state.role is Role.LEADER and progress is not None and progress.state is ProgressState.REPLICATE:
+        progress.become_probe()
+
+
+def send_timeout_now(state: NodeState, target: NodeId) -> None:
+    state.send(Message(MessageType.TIMEOUT_NOW, state.node_id, target, term=state.term))
+
+
+# --- leader: committing --------------------------------------------------------------------------
+
+
+def note_own_durable(state: NodeState) -> None:
+    """Leader: count this node up to what its own disk has."""
+    own = state.members.own
+    if own is not None and own.acknowledge(state.log.stable):
+        advance_commit(state)
+
+
+def advance_commit(state: NodeState) -> None:
+    """Commit what a quorum has, if it is of this term; earlier entries follow. Raft §5.4.2."""
+    index = state.members.agreed_index()
+    log = state.log
+    if index < state.term_start or not log.commit_to(index):
+        return
+    state.append_due = True
+    if state.reads.waiting:
+        reads.release_waiting(state)
+
+
+# --- follower ------------------------------------------------------------------------------------
+
+
+def handle_append(state: NodeState, message: Message) -> None:
+    state.election_elapsed = 0
+    state.leader = message.source
+    log = state.log
+    if message.index < log.commit:
+        # Everything up to the commit index agrees with any leader.
+        state.promise_append(message.source, log.commit)
+        return
+    if not log.matches(message.index, message.log_term):
+        _reject_append(state, message)
+        return
+    log.reconcile(message.entries)
+    matched = message.index + len(message.entries)
+    # Only up to `matched`: entries beyond it may be a dead leader's. Raft Figure 2, rule 5.
+    log.commit_to(min(message.commit, matched))
+    state.promise_append(message.source, matched)
+
+
+def _reject_append(state: NodeState, message: Message) -> None:
+    log = state.log
+    hint, hint_term = log.find_by_term(min(message.index, log.last_index), message.log_term)
+    state.promise(
+        Message(
+            MessageType.APPEND_RESPONSE,
+            state.node_id,
+            message.source,
+            term=state.term,
+            index=message.index,
+            log_term=hint_term,
+            reject=True,
+            reject_hint=hint,
+        )
+    )
+
+
+def handle_heartbeat(state: NodeState, message: Message) -> None:
+    state.election_elapsed = 0
+    state.leader = message.source
+    if message.commit > state.log.last_index:
+        state.refuse()  # The leader has seen more here than there is now: do not guess.
+    else:
+        state.log.commit_to(message.commit)
+    # Promises nothing about the disk: it says that this node has heard this leader in this term.
+    state.messages.append(
+        Message(
+            MessageType.HEARTBEAT_RESPONSE,
+            state.node_id,
+            message.source,
+            state.term,
+            context=message.context,
+        )
+    )

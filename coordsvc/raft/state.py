@@ -1,0 +1,189 @@
+"""What one node knows, and how its role changes. Raft Figure 2 and Figure 4.
+
+Rule of this file: state and transitions only. A transition sends nothing by itself; what it makes due
+is said by whoever caused it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from enum import Enum
+
+from coordsvc.raft.config import RaftConfig
+from coordsvc.raft.log import Log
+from coordsvc.raft.membership import Membership
+from coordsvc.raft.messages import Message, MessageType
+from coordsvc.raft.read_queue import ReadQueue
+from coordsvc.raft.ready import ReadState
+from coordsvc.raft.types import Entry, Index, NodeId, Term
+
+
+class Role(Enum):
+    FOLLOWER = "follower"
+    PRE_CANDIDATE = "pre_candidate"
+    CANDIDATE = "candidate"
+    LEADER = "leader"
+
+
+class NodeState:
+    """The record that all concerns of one node work on.
+
+    Attributes:
+        messages: May leave at once: they promise nothing that is not durable.
+        promises: May leave once everything that is pending now is durable (R9).
+        append_due: A leader's appends are made when the next Ready is; until then they gather.
+        heartbeat_due: The same for heartbeats, so that one round confirms all reads that wait.
+        refused: How many messages from outside were refused as nonsense.
+    """
+
+    __slots__ = (
+        "append_due",
+        "config",
+        "draw",
+        "election_deadline",
+        "election_elapsed",
+        "heartbeat_due",
+        "heartbeat_elapsed",
+        "leader",
+        "log",
+        "members",
+        "messages",
+        "node_id",
+        "promises",
+        "read_states",
+        "reads",
+        "refused",
+        "role",
+        "term",
+        "term_start",
+        "transferee",
+        "uncommitted_bytes",
+        "vote",
+        "votes",
+    )
+
+    def __init__(
+        self, config: RaftConfig, log: Log, members: Membership, term: Term, draw: Callable[[int], int]
+    ) -> None:
+        self.config = config
+        self.node_id = config.node_id
+        self.log = log
+        self.members = members
+        self.draw = draw
+        self.role = Role.FOLLOWER
+        self.term = term
+        self.vote: NodeId | None = None
+        self.leader: NodeId | None = None
+        self.transferee: NodeId | None = None
+        self.votes: dict[NodeId, bool] = {}
+        self.term_start: Index = 0  # leader: the first index of its term
+        self.messages: list[Message] = []
+        self.promises: list[Message] = []
+        self.read_states: list[ReadState] = []
+        self.refused = 0
+        self._reset(term)
+
+    # --- speaking --------------------------------------------------------------------------------
+
+    def send(self, message: Message) -> None:
+        """Let `message` leave with the next Ready."""
+        self.messages.append(message)
+
+    def promise(self, message: Message) -> None:
+        """Let `message` leave once everything that is pending now is durable."""
+        self.promises.append(message)
+
+    def promise_append(self, target: NodeId, index: Index) -> None:
+        """Acknowledge to `target` that the log holds everything up to `index`.
+
+        Acknowledgements that wait for the same disk write become one: the highest says it all.
+        """
+        promises = self.promises
+        if promises:
+            last = promises[-1]
+            if (
+                last.type is MessageType.APPEND_RESPONSE
+                and not last.reject
+                and last.target == target
+                and last.term == self.term
+            ):
+                last.index = max(last.index, index)
+                return
+        promises.append(
+            Message(MessageType.APPEND_RESPONSE, self.node_id, target, term=self.term, index=index)
+        )
+
+    def refuse(self) -> None:
+        """Count a message that no correct member can have sent."""
+        self.refused += 1
+
+    # --- roles -----------------------------------------------------------------------------------
+
+    def is_promotable(self) -> bool:
+        """Say whether this node may ask for votes: a voter whose log is not being replaced."""
+        return self.members.is_voter(self.node_id) and self.log.snapshot is None
+
+    def hears_leader(self) -> bool:
+        """Say whether a leader was heard from within the shortest election timeout. Raft §6."""
+        return self.leader is not None and self.election_elapsed < self.config.election_ticks
+
+    def become_follower(self, term: Term, leader: NodeId | None) -> None:
+        self._reset(term)
+        self.role = Role.FOLLOWER
+        self.leader = leader
+
+    def become_pre_candidate(self) -> None:
+        """Ask first whether an election could be won. Changes neither term nor vote. Thesis §9.6."""
+        assert self.role is not Role.LEADER, "a leader does not campaign"
+        self.role = Role.PRE_CANDIDATE
+        self.votes = {}
+        # Two nodes in pre-vote that still believe in a leader would refuse each other for ever (etcd#8334).
+        self.leader = None
+        self.restart_election_timer()
+
+    def become_candidate(self) -> None:
+        assert self.role is not Role.LEADER, "a leader does not campaign"
+        self._reset(self.term + 1)
+        self.role = Role.CANDIDATE
+        self.vote = self.node_id
+
+    def become_leader(self) -> None:
+        """Lead the current term, beginning with an empty entry of it. Raft §5.4.2, thesis §6.4."""
+        assert self.role is Role.CANDIDATE, "only a candidate becomes leader"
+        self._reset(self.term)
+        self.role = Role.LEADER
+        self.leader = self.node_id
+        own = self.members.own
+        assert own is not None, "a leader is a voter"
+        own.acknowledge(self.log.stable)
+        own.become_replicate()
+        self.term_start = self.log.last_index + 1
+        self.log.extend([Entry(self.term_start, self.term)])
+        self.append_due = True
+
+    def restart_election_timer(self) -> None:
+        """Wait anew: longer than the shortest timeout, shorter than twice that. Raft §5.2.
+
+        Never exactly the shortest: a peer whose tick comes a little later would still hear the leader
+        and withhold its vote (etcd#10483).
+        """
+        self.election_elapsed = 0
+        ticks = self.config.election_ticks
+        self.election_deadline = ticks + 1 + self.draw(ticks - 1)
+
+    def _reset(self, term: Term) -> None:
+        assert term >= self.term, "R1: the term never decreases"
+        if term != self.term:
+            self.term = term
+            self.vote = None
+        self.leader = None
+        self.transferee = None
+        self.votes = {}
+        self.restart_election_timer()
+        self.heartbeat_elapsed = 0
+        self.append_due = False
+        self.heartbeat_due = False
+        self.uncommitted_bytes = 0
+        self.term_start = 0
+        self.reads = ReadQueue()
+        self.members.reset(self.log.last_index + 1)
