@@ -7,7 +7,7 @@ Time comes from the log. All that a log entry changed, the applied index too, go
 from __future__ import annotations
 
 from coordsvc.statemachine import failures, reads
-from coordsvc.statemachine.changes import Change
+from coordsvc.statemachine.changes import Change, ChangeType
 from coordsvc.statemachine.commands import Create, Delete, ListChildren, Set, Transaction, Write
 from coordsvc.statemachine.errors import CorruptStateError
 from coordsvc.statemachine.history import History
@@ -170,11 +170,10 @@ class StateMachine:
         self.zxid += 1
         self._history.append(self.zxid, changes)
         for change in changes:
-            if change.type:
-                if change.type == 2:
-                    self.node_count -= 1
-            else:
+            if change.type is ChangeType.CREATED:
                 self.node_count += 1
+            elif change.type is ChangeType.DELETED:
+                self.node_count -= 1
             if change.stat.ephemeral_owner:
                 self._sessions.follow(change)
         return changes

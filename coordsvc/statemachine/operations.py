@@ -208,8 +208,7 @@ class Operations:
             owner = self.session.session_id
         zxid = self.zxid
         stat = Stat(zxid, zxid, zxid, self.time_ms, self.time_ms, 0, 0, 0, owner, len(value), 0)
-        tree.add(path, Znode(value, stat, kind, operation.ttl_ms))
-        tree.count_children(parent_path, 1, 0, zxid)
+        tree.add(path, Znode(value, stat, kind, operation.ttl_ms), parent_path, parent)
         self.changes.append(Change(_CREATED, path, zxid, value, stat))
         return Created(path, stat)
 
@@ -221,8 +220,8 @@ class Operations:
         if count + len(self.changes) < limit:
             return False
         for change in self.changes:
-            if change.stat.ephemeral_owner == self.session.session_id and change.type != _CHANGED:
-                count += 1 if change.type == _CREATED else -1
+            if change.stat.ephemeral_owner == self.session.session_id and change.type is not _CHANGED:
+                count += 1 if change.type is _CREATED else -1
         return count >= limit
 
     # -- delete ---------------------------------------------------------------------------------
@@ -246,7 +245,7 @@ class Operations:
     def remove(self, path: str, node: Znode) -> None:
         """Delete a node that has no children."""
         self.tree.discard(path, node)
-        self.tree.count_children(parent_of(path), 0, 1, self.zxid)
+        self.tree.lose_children(parent_of(path), 1, self.zxid)
         self.changes.append(Change(_DELETED, path, self.zxid, b"", node.stat))
 
     def _delete_subtree(self, path: str, node: Znode) -> Deleted | Failure:
@@ -261,7 +260,7 @@ class Operations:
         for each, gone in doomed:
             self.tree.discard(each, gone)
             self.changes.append(Change(_DELETED, each, self.zxid, b"", gone.stat))
-        self.tree.count_children(parent_of(path), 0, 1, self.zxid)
+        self.tree.lose_children(parent_of(path), 1, self.zxid)
         return Deleted(len(doomed))
 
     def remove_all(self, paths: list[str]) -> None:
@@ -276,7 +275,7 @@ class Operations:
             parent = parent_of(path)
             orphaned[parent] = orphaned.get(parent, 0) + 1
         for parent, count in orphaned.items():
-            self.tree.count_children(parent, 0, count, self.zxid)
+            self.tree.lose_children(parent, count, self.zxid)
 
     def reap(self, path: str) -> None:
         """Delete a container or TTL node if it is still due, by the time of the log entry."""

@@ -26,13 +26,8 @@ from coordsvc.statemachine.layout import (
     session_key,
 )
 from coordsvc.statemachine.outcomes import WriteOutcome, WriteStatus
-from coordsvc.statemachine.records import (
-    Session,
-    decode_result,
-    decode_session,
-    encode_result,
-    encode_session,
-)
+from coordsvc.statemachine.records import Session, decode_session, encode_session
+from coordsvc.statemachine.result_records import decode_result, encode_result
 from coordsvc.statemachine.results import ErrorCode, Failure, WriteResult
 from coordsvc.statemachine.store import Store
 from coordsvc.statemachine.types import Limits
@@ -188,10 +183,10 @@ class SessionTable:
     def follow(self, change: Change) -> None:
         """Keep the sets of ephemerals up to date with a change of the tree."""
         owner = change.stat.ephemeral_owner
-        if not owner or change.type == ChangeType.CHANGED:
+        if not owner or change.type is ChangeType.CHANGED:
             return
         ephemerals = self.sessions[owner].ephemerals
-        if change.type == ChangeType.CREATED:
+        if change.type is ChangeType.CREATED:
             ephemerals[change.path] = None
         else:
             del ephemerals[change.path]

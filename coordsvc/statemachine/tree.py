@@ -19,7 +19,7 @@ from coordsvc.statemachine.layout import (
     node_key,
     numbered_path,
 )
-from coordsvc.statemachine.paths import ROOT, child_of
+from coordsvc.statemachine.paths import child_of, parent_of
 from coordsvc.statemachine.store import Store
 from coordsvc.statemachine.types import Stat
 from coordsvc.statemachine.znodes import (
@@ -158,28 +158,32 @@ class Tree:
             self._undo.append((path, False, None))
         dirty[path] = new
 
-    def add(self, path: str, node: Znode) -> None:
-        """Put a node where none is. The parent is told by `count_children`."""
+    def add(self, path: str, node: Znode, parent_path: str, parent: Znode) -> None:
+        """Put a new node where none is, under a parent that `find` has just returned."""
         self.replace(path, None, node)
-        self._touch(path)
+        self._touch(parent_path, path)
+        self.count_children(parent_path, parent, 1, 0, node.stat.czxid)
 
     def discard(self, path: str, node: Znode) -> None:
-        """Take `node` away from `path`. The parent is told by `count_children`."""
+        """Take `node` away from `path`. The parent is told by `lose_children`."""
         self.replace(path, node, None)
-        self._touch(path)
+        self._touch(parent_of(path), path)
 
-    def _touch(self, path: str) -> None:
-        slash = path.rindex("/")
-        parent = path[:slash] or ROOT
+    def _touch(self, parent: str, path: str) -> None:
+        """Note that the child of `parent` at `path` comes or goes."""
         touched = self._touched.get(parent)
         if touched is None:
             touched = self._touched[parent] = _TouchedNames()
-        touched.add(path[slash + 1 :])
+        touched.add(path[path.rindex("/") + 1 :])
 
-    def count_children(self, path: str, created: int, deleted: int, zxid: int) -> None:
-        """Tell the parent at `path` that children came or went."""
+    def lose_children(self, path: str, count: int, zxid: int) -> None:
+        """Tell the parent at `path` that children went."""
         node = self.find(path)
         assert node is not None, f"Z1: the parent {path} of a child is missing"
+        self.count_children(path, node, 0, count, zxid)
+
+    def count_children(self, path: str, node: Znode, created: int, deleted: int, zxid: int) -> None:
+        """Note in the parent, which is `node` at `path`, that children came or went."""
         old = node.stat
         num_children = old.num_children + created - deleted
         assert num_children >= 0, f"Z2: {path} would have {num_children} children"
