@@ -1,1 +1,1 @@
-"""coordsvc.api."""
+"""The gRPC face of a member: translation between the wire and the replica, and errors as statuses."""

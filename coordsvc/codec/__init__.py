@@ -1,1 +1,4 @@
-"""coordsvc.codec."""
+"""Bytes and protobuf messages on one side, domain values on the other. Pure.
+
+Rule of this package: it translates and refuses (`MalformedError`); it decides nothing.
+"""

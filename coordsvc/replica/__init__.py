@@ -1,1 +1,1 @@
-"""coordsvc.replica."""
+"""One member as a function: consensus, state machine, sessions, watches and reads glued together. Pure."""

@@ -1,1 +1,1 @@
-"""coordsvc.server."""
+"""The runtime of one member: asyncio around the pure replica. The composition root is `main`."""

@@ -37,6 +37,12 @@ class SnapshotBuilder:
         """Whether the last chunk has arrived."""
         return self._reader.complete
 
+    @property
+    def store(self) -> TreeStore:
+        """The tree under construction, for whoever verifies it before it is switched to."""
+        assert self._store is not None, "an aborted or switched builder has no tree"
+        return self._store
+
     def add_chunk(self, number: int, data: bytes, checksum: int) -> None:
         """Store the records of the next chunk.
 

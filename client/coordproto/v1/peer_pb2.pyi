@@ -335,10 +335,10 @@ class SnapshotChunk(_message.Message):
     """CRC-32 of data"""
     last: _builtins.bool
     raft_term: _builtins.int
-    """of the leader that sends it"""
+    """in the last chunk: of the leader that sends it"""
     @_builtins.property
     def metadata(self) -> Global___SnapshotMetadata:
-        """in chunk 0"""
+        """in the last chunk"""
 
     def __init__(
         self,

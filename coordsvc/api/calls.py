@@ -1,0 +1,147 @@
+"""One unary or streaming call without a session stream, on the machinery that serves sessions.
+
+A call opens a connection without a session, sends it one frame, and reads the items that come back: there
+is no second path for reads, watches or writes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from types import TracebackType
+from typing import Any, Self
+
+import grpc.aio
+
+from coordproto.v1 import coordination_pb2, data_pb2
+from coordsvc.api.gateway import ClientHandle, Gateway
+from coordsvc.api.status import abort
+from coordsvc.codec.results import encode_failure
+from coordsvc.statemachine.results import ErrorCode, Failure
+
+DEFAULT_TIMEOUT_S = 10.0
+_READ_ID = 1
+WATCH_ID = 1
+
+
+class CallFailedError(Exception):
+    """The call ends with this error."""
+
+    def __init__(self, error: data_pb2.Error) -> None:
+        super().__init__(error.message)
+        self.error = error
+
+
+def call_failed(code: ErrorCode, message: str, leader_hint: str = "") -> CallFailedError:
+    return CallFailedError(encode_failure(Failure(code, message), leader_hint))
+
+
+class Call:
+    """`async with Call(gateway, context) as call`: a connection for the length of one call.
+
+    Inside, a CallFailedError and a deadline that passes end the call with the right status.
+    """
+
+    def __init__(self, gateway: Gateway, context: grpc.aio.ServicerContext[Any, Any]) -> None:
+        self._gateway = gateway
+        self._context = context
+        self._items: list[coordination_pb2.ServerItem] = []
+        self._writing = False
+
+    async def __aenter__(self) -> Self:
+        if self._gateway.is_stopping():
+            refusal = Failure(ErrorCode.SHUTTING_DOWN, "this member is stopping; use another one")
+            await abort(self._context, encode_failure(refusal))
+        self.handle = ClientHandle(self._gateway, self._gateway.replica.open_call())
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
+    ) -> None:
+        was_sent = self._writing and self._gateway.replica.was_sent(self.handle.connection)
+        self.handle.close()
+        if isinstance(error, CallFailedError):
+            await abort(self._context, error.error)
+        elif isinstance(error, TimeoutError):
+            await abort(self._context, self._timeout_error(was_sent=was_sent))
+
+    def _timeout_error(self, *, was_sent: bool) -> data_pb2.Error:
+        state = self._gateway.replica.state
+        if was_sent:
+            message = (
+                "no answer in time: the write may or may not have been applied; read before you repeat it"
+            )
+            return encode_failure(Failure(ErrorCode.UNKNOWN_OUTCOME, message), state.leader_hint())
+        if state.leader is None:
+            message = (
+                "the cluster has no leader now (no majority of its members is up and connected); try again"
+            )
+            return encode_failure(Failure(ErrorCode.NO_LEADER, message))
+        return encode_failure(Failure(ErrorCode.REQUEST_TIMEOUT, "no answer in time"), state.leader_hint())
+
+    def deadline_s(self) -> float:
+        """How long this call may wait: what the client gave, at most; less a little for the answer."""
+        remaining: float | None = self._context.time_remaining()
+        if remaining is None:
+            return DEFAULT_TIMEOUT_S
+        return max(0.0, remaining * 0.95)
+
+    async def next_item(self) -> coordination_pb2.ServerItem:
+        """Wait for the next item. An error item, and the end of the connection, fail the call."""
+        while not self._items:
+            received = await self.handle.receive()
+            if not received:
+                raise call_failed(ErrorCode.SHUTTING_DOWN, "this member ended the call; try another one")
+            self._items = [coordination_pb2.ServerItem.FromString(item) for item in received]
+        item = self._items.pop(0)
+        if item.WhichOneof("item") == "error":
+            raise CallFailedError(item.error)
+        return item
+
+    def reopen(self, attach: coordination_pb2.Attach) -> None:
+        """Become the connection of a session: this call's items are then the answer to the attach."""
+        self.handle.close()
+        connection = self._gateway.replica.open_connection(attach, self._gateway.fresh_secret())
+        self.handle = ClientHandle(self._gateway, connection)
+
+    async def read(self, read: coordination_pb2.Read) -> data_pb2.ReadResult:
+        """Carry out one read and return its result; a failed one fails the call."""
+        read.id = _READ_ID
+        self.handle.send(coordination_pb2.ClientFrame(reads=[read]))
+        async with asyncio.timeout(self.deadline_s()):
+            item = await self.next_item()
+        result = item.read
+        if result.WhichOneof("result") == "error":
+            raise CallFailedError(result.error)
+        return result
+
+    async def write_result(self) -> data_pb2.WriteResult:
+        """Wait for the result of the write that was submitted."""
+        self._writing = True
+        async with asyncio.timeout(self.deadline_s()):
+            item = await self.next_item()
+        self._writing = False
+        result = item.write
+        if result.WhichOneof("result") == "error":
+            raise CallFailedError(result.error)
+        return result
+
+    async def check_secret(self, session_id: int, secret: bytes) -> int:
+        """Refuse an ended session or a wrong secret, after a linearizable look. Returns its timeout."""
+        await self.read(coordination_pb2.Read(sync=data_pb2.Sync()))
+        timeout_ms = self._gateway.replica.session_timeout_ms(session_id, secret)
+        if timeout_ms is None:
+            message = (
+                f"session {session_id:#x} is unknown or has ended, or its secret is wrong; open a new one"
+            )
+            raise call_failed(ErrorCode.SESSION_EXPIRED, message)
+        return timeout_ms
+
+    async def deliveries(self, watch: data_pb2.Watch) -> AsyncIterator[coordination_pb2.ServerItem]:
+        """Set a watch and yield what comes: deliveries, and one `read` item once it has caught up."""
+        watch.watch_id = WATCH_ID
+        self.handle.send(
+            coordination_pb2.ClientFrame(reads=[coordination_pb2.Read(id=_READ_ID, watch=watch)])
+        )
+        while True:
+            yield await self.next_item()

@@ -1,0 +1,143 @@
+"""Events on their way to clients: live ones as changes are applied, missed ones from the history.
+
+Owns the watch registry and each connection's catch-up. Promise G6: an event stands in a connection's queue
+before any answer that shows a later state, and events come in zxid order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from coordsvc.codec import results
+from coordsvc.replica.connections import Connection, ConnectionState, PendingRead
+from coordsvc.replica.state import ReplicaState
+from coordsvc.statemachine.changes import Change
+from coordsvc.watch.catchup import CatchUp
+from coordsvc.watch.registry import ONCE_KINDS, Firing, Watch
+
+
+class Delivery:
+    def __init__(self, state: ReplicaState, caught_up: Callable[[Connection], None]) -> None:
+        self._state = state
+        self._caught_up = caught_up
+
+    def fire(self, changes: list[Change]) -> None:
+        """Tell the live watches what one write did."""
+        registry = self._state.registry
+        if registry.count:
+            self._deliver(registry.match(changes))
+
+    def _deliver(self, firings: Iterable[Firing]) -> None:
+        """Queue events. One event for many watches is encoded once, and sent once per connection."""
+        encoded: dict[tuple[int, str, int, bool], bytes] = {}
+        grouped: dict[tuple[tuple[int, str, int, bool], int], list[int]] = {}
+        for firing in firings:
+            watch = firing.watch
+            key = (firing.event_type, firing.path, firing.zxid, watch.with_values)
+            if key not in encoded:
+                encoded[key] = results.encode_event(
+                    firing.event_type, firing.path, firing.zxid, firing.change, with_value=watch.with_values
+                )
+            grouped.setdefault((key, watch.connection), []).append(watch.watch_id)
+            if watch.kind in ONCE_KINDS:
+                self._forget_once(watch)
+        for (key, number), watch_ids in grouped.items():
+            connection = self._state.connections.get(number)
+            if connection is None:
+                continue
+            connection.push(results.delivery_item(watch_ids, encoded[key]))
+            self._state.mark(connection)
+            self._state.check_slow(connection)
+
+    def _forget_once(self, watch: Watch) -> None:
+        connection = self._state.connections.get(watch.connection)
+        if connection is not None:
+            connection.watches.pop(watch.watch_id, None)
+
+    # -----------------------------------------------------------------------------------------
+    # Watches come and go
+
+    def add_live(self, connection: Connection, watch: Watch) -> None:
+        """Set a watch that needs no history: from this very state on."""
+        watch.since = self._state.machine.zxid
+        connection.watches[watch.watch_id] = watch
+        if connection.catch_up is not None:
+            connection.catch_up.add(watch)
+        else:
+            self._state.registry.add(watch)
+
+    def confirm_watch(self, read: PendingRead) -> None:
+        """Tell the client that its watch is set."""
+        read.connection.push(results.watching_item(read.read_id, self._state.machine.zxid))
+        self._state.mark(read.connection)
+
+    def remove(self, connection: Connection, watch_id: int) -> None:
+        watch = connection.watches.pop(watch_id, None)
+        if watch is None:
+            return
+        self._state.registry.remove(watch)
+        if connection.catch_up is not None:
+            connection.catch_up.remove(watch)
+
+    def replay(self, connection: Connection, watches: list[Watch]) -> None:
+        """Replay for these watches what came after their `since`, then go on live.
+
+        The connection's live watches join the replay, so that its events stay in zxid order.
+        """
+        state = self._state
+        if connection.catch_up is None:
+            zxid = state.machine.zxid
+            connection.catch_up = CatchUp(cursor=min([zxid, *(watch.since for watch in watches)]))
+            for watch in connection.watches.values():
+                state.registry.remove(watch)
+                watch.since = zxid
+                connection.catch_up.add(watch)
+            connection.state = ConnectionState.CATCHING_UP
+            state.catching_up[connection.number] = connection
+        else:
+            connection.catch_up.rewind(min(watch.since for watch in watches))
+        for watch in watches:
+            connection.watches[watch.watch_id] = watch
+            connection.catch_up.add(watch)
+
+    def replay_all(self, since: int) -> None:
+        """The tree was replaced by a snapshot: every watch gets what lies between from its history."""
+        for connection in list(self._state.connections.values()):
+            if connection.watches and connection.catch_up is None:
+                watches = list(connection.watches.values())
+                for watch in watches:
+                    self._state.registry.remove(watch)
+                    watch.since = since
+                connection.watches.clear()
+                self.replay(connection, watches)
+
+    def step(self, connection: Connection) -> None:
+        """Replay one slice of history for a connection that catches up."""
+        catch_up = connection.catch_up
+        if catch_up is None:
+            return
+        machine = self._state.machine
+        if catch_up.cursor < machine.zxid:
+            changes = machine.history(catch_up.cursor, self._state.settings.catch_up_changes)
+            if changes is None:
+                self._deliver(catch_up.skip_to(machine.oldest_history_zxid - 1))
+                return
+            self._deliver(catch_up.replay(changes))
+            if connection.is_closed or catch_up.cursor < machine.zxid:
+                return
+        self._finish(connection, catch_up)
+
+    def _finish(self, connection: Connection, catch_up: CatchUp) -> None:
+        state = self._state
+        connection.catch_up = None
+        del state.catching_up[connection.number]
+        for watch in catch_up.watches():
+            watch.since = max(watch.since, catch_up.cursor)
+            state.registry.add(watch)
+        for read in connection.watching_replies:
+            self.confirm_watch(read)
+        connection.watching_replies.clear()
+        connection.release_held()
+        connection.state = ConnectionState.LIVE
+        state.mark(connection)
+        self._caught_up(connection)

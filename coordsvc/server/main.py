@@ -1,0 +1,119 @@
+"""The composition root: opens the data, builds the member and its servers, runs them until told to stop.
+
+Rule of this file: every task has an owner, and one that dies takes the process with it, with the reason in
+one line on standard error and exit code 1.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import signal
+import sys
+
+from coordsvc.config import ServerConfig, split_address
+from coordsvc.server import logs
+from coordsvc.server.admin import AdminServer
+from coordsvc.server.grpc_server import GrpcServer
+from coordsvc.server.member import Member, MemberStopsError
+from coordsvc.server.opening import open_member
+from coordsvc.server.status import is_ready
+from coordsvc.statemachine.errors import CorruptStateError
+from coordsvc.storage.errors import StorageError
+from coordsvc.transport.listener import ListenError
+
+EXIT_OK = 0
+EXIT_FAILED = 1
+_HEALTH_INTERVAL_S = 0.1
+_GRACE_S = 1.0
+
+
+class _StopRequestedError(Exception):
+    """Somebody asked the process to stop: an ordinary end."""
+
+
+class AddressError(Exception):
+    """An address that this member should listen on cannot be had."""
+
+
+async def serve(config: ServerConfig) -> None:
+    """Run one member until SIGTERM or SIGINT. Any failure inside is raised."""
+    opened = open_member(config)
+    member = Member(config, opened)
+    grpc_server = GrpcServer(member, config.listen)
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    try:
+        await _start_listening(grpc_server, config)
+        # What start-up made lives as long as the process: the collector need not look at it again.
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(50_000, 20, 50)
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(member.run(), name="member")
+            tasks.create_task(_run_admin(member, config), name="admin")
+            tasks.create_task(_report_health(member, grpc_server), name="health")
+            tasks.create_task(_stop_when_asked(stop, member, grpc_server), name="stop")
+    except* _StopRequestedError:
+        logs.log(logging.INFO, "stopped")
+    finally:
+        await grpc_server.stop(0)
+        await member.close()
+
+
+async def _start_listening(grpc_server: GrpcServer, config: ServerConfig) -> None:
+    try:
+        await grpc_server.start()
+    except RuntimeError as error:
+        raise AddressError(
+            f"cannot listen for clients on {config.listen}: is another server running there? "
+            f"Choose another --listen ({error})"
+        ) from error
+
+
+async def _run_admin(member: Member, config: ServerConfig) -> None:
+    host, port = split_address("admin_listen", config.admin_listen, port_min=0)
+    try:
+        await AdminServer(member).run(host, port)
+    except OSError as error:
+        raise AddressError(
+            f"cannot listen for health checks on {config.admin_listen}: {error.strerror}. "
+            "Choose another --admin-listen"
+        ) from error
+
+
+async def _report_health(member: Member, grpc_server: GrpcServer) -> None:
+    while True:
+        await grpc_server.set_serving(serving=is_ready(member))
+        await asyncio.sleep(_HEALTH_INTERVAL_S)
+
+
+async def _stop_when_asked(stop: asyncio.Event, member: Member, grpc_server: GrpcServer) -> None:
+    await stop.wait()
+    logs.log(logging.INFO, "stopping")
+    await member.stop_gracefully()
+    await grpc_server.set_serving(serving=False)
+    await grpc_server.stop(_GRACE_S)
+    raise _StopRequestedError
+
+
+def run(config: ServerConfig) -> int:
+    """Run one member; returns the exit code. Prints one line if it had to stop."""
+    logs.configure(config.log_level, config.log_format)
+    reason = ""
+    try:
+        asyncio.run(serve(config))
+    except* (StorageError, CorruptStateError, AddressError, MemberStopsError, ListenError) as group:
+        reason = str(_first_reason(group))
+        print(f"coordsvc: {config.name} stops: {reason}", file=sys.stderr)  # noqa: T201 - the last word
+    return EXIT_FAILED if reason else EXIT_OK
+
+
+def _first_reason(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error

@@ -1,0 +1,290 @@
+"""A running member: feeds the replica, carries out what it wants, and waits for the disk beside it.
+
+One pass of `_pump` does, in this order: take what must be written and hand it to the storage thread; send
+what may be sent; apply committed entries for a few milliseconds; wake the clients that have answers. Inputs
+that come meanwhile share the next pass, so batches form by themselves under load.
+
+Rule of this file: no decision about consensus, sessions or trees is made here. Any failure ends the member.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import secrets
+import time
+from collections.abc import Callable
+from functools import partial
+
+from coordproto.v1 import coordination_pb2, peer_pb2
+from coordsvc.api.gateway import ClientHandle, TransferRefusedError
+from coordsvc.config import ServerConfig, split_address
+from coordsvc.raft.ready import Persist
+from coordsvc.replica.effects import Effects
+from coordsvc.server.log_trimming import LogTrimmer
+from coordsvc.server.logs import log
+from coordsvc.server.metrics import MemberMetrics
+from coordsvc.server.opening import OpenedMember
+from coordsvc.server.snapshot_receiving import SnapshotReceiver
+from coordsvc.server.snapshot_sending import SnapshotSenders
+from coordsvc.server.status import describe
+from coordsvc.storage.storage_thread import StorageThread
+from coordsvc.transport.links import PeerLinks
+
+APPLY_SLICE_S = 0.005
+_SECRET_BYTES = 16
+
+
+class MemberStopsError(Exception):
+    """The member cannot go on; the message is one line for people."""
+
+
+class Member:
+    """Implements `coordsvc.api.gateway.Gateway`. Made, run and used on one event loop."""
+
+    def __init__(self, config: ServerConfig, opened: OpenedMember) -> None:
+        self.config = config
+        self.replica = opened.replica
+        self.opened = opened
+        self.handles: dict[int, ClientHandle] = {}
+        self.frame_bytes_max = config.frame_bytes_max
+        self.started_s = time.monotonic()
+        self.metrics = MemberMetrics(self)
+        self.storage = StorageThread()
+        self._loop = asyncio.get_running_loop()
+        self._pump_scheduled = False
+        self._stopping = False
+        self._failed: asyncio.Future[None] = self._loop.create_future()
+        self._leader_changed = asyncio.Event()
+        peers = {name: split_address(name, address) for name, address in config.members.items()}
+        del peers[config.name]
+        self.links = PeerLinks(
+            cluster_id=config.cluster_id,
+            name=config.name,
+            client_address=config.advertise_client,
+            listen=split_address("peer_listen", config.peer_listen),
+            peers=peers,
+            on_frames=self._on_frames,
+            on_link_up=self._on_link_up,
+            on_link_down=self._on_link_down,
+            dice=random.Random(secrets.randbits(64)),
+        )
+        self.sender = SnapshotSenders(self)
+        self.receiver = SnapshotReceiver(self)
+        self.trimmer = LogTrimmer(self)
+
+    # -----------------------------------------------------------------------------------------
+    # Life
+
+    async def run(self) -> None:
+        """Serve until cancelled. Raises whatever ended the member."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self.links.run(), name="peer-links")
+            tasks.create_task(self._tick_forever(), name="ticks")
+            tasks.create_task(self.sender.run(), name="snapshot-sending")
+            tasks.create_task(self.receiver.run(), name="snapshot-receiving")
+            tasks.create_task(self._watch_failure(), name="failure")
+
+    async def _watch_failure(self) -> None:
+        await self._failed
+
+    def fail(self, error: BaseException) -> None:
+        """End the member with this reason. The first one counts."""
+        if not self._failed.done():
+            self._failed.set_exception(error)
+
+    async def _tick_forever(self) -> None:
+        """Tick by the monotonic clock. Late ticks are not made up for: the replica sees the gap."""
+        interval_s = self.config.tick_ms / 1000
+        due_s = time.monotonic() + interval_s
+        while True:
+            await asyncio.sleep(max(0.0, due_s - time.monotonic()))
+            now_s = time.monotonic()
+            due_s = max(due_s + interval_s, now_s + interval_s / 2)
+            self.replica.tick(int(now_s * 1000), int(time.time() * 1000))
+            self.changed()
+
+    async def stop_gracefully(self) -> None:
+        """Send the clients elsewhere and hand leadership over, within an election timeout."""
+        self._stopping = True
+        self.replica.ask_to_move("this member is stopping")
+        self.changed()
+        if self.replica.state.raft.is_leader and len(self.config.members) > 1:
+            try:
+                await self.transfer_leadership("")
+            except TransferRefusedError as refused:
+                log(logging.WARNING, "leadership_not_handed_over", reason=str(refused))
+
+    async def close(self) -> None:
+        """Finish what the disk has begun, and close the data directory."""
+        await self.storage.close()
+        self.opened.close()
+
+    # -----------------------------------------------------------------------------------------
+    # Gateway: what the gRPC services use
+
+    def is_stopping(self) -> bool:
+        return self._stopping
+
+    def fresh_secret(self) -> bytes:
+        return secrets.token_bytes(_SECRET_BYTES)
+
+    def status(self) -> coordination_pb2.StatusResponse:
+        return describe(self)
+
+    async def transfer_leadership(self, member: str) -> str:
+        """Hand leadership to `member`, or to the most up-to-date voter. Returns who leads then."""
+        raft = self.replica.state.raft
+        if not raft.is_leader:
+            leader = self.replica.state.leader
+            raise TransferRefusedError(
+                f"this member does not lead; ask {leader or 'again when there is a leader'}"
+            )
+        target = member or self._best_successor()
+        if target == self.config.name:
+            return target
+        if target not in raft.configuration.voters:
+            voters = ", ".join(raft.configuration.voters)
+            raise TransferRefusedError(f"{target!r} is not a voting member; choose one of {voters}")
+        self._leader_changed.clear()
+        raft.transfer_leader(target)
+        self.changed()
+        try:
+            async with asyncio.timeout(2 * self.config.election_ms / 1000):
+                while raft.leader in (None, self.config.name):
+                    await self._leader_changed.wait()
+                    self._leader_changed.clear()
+        except TimeoutError:
+            message = f"{target} did not take over within {2 * self.config.election_ms} ms; is it up?"
+            raise TransferRefusedError(message) from None
+        return str(raft.leader)
+
+    def _best_successor(self) -> str:
+        followers = self.replica.state.raft.status().followers
+        voters = self.replica.state.raft.configuration.voters
+        candidates = [name for name in voters if name != self.config.name and self.links.is_up(name)]
+        if not candidates:
+            raise TransferRefusedError("no other voting member is connected")
+        return max(candidates, key=lambda name: (followers[name].match, name))
+
+    # -----------------------------------------------------------------------------------------
+    # Peers
+
+    def _on_frames(self, peer: str, frames: list[peer_pb2.PeerFrame]) -> None:
+        self._set_time()
+        ordinary = []
+        for frame in frames:
+            kind = frame.WhichOneof("body")
+            if kind == "snapshot_chunk":
+                self.receiver.take(peer, frame.snapshot_chunk)
+            elif kind == "snapshot_status":
+                self.sender.take(peer, frame.snapshot_status)
+            else:
+                ordinary.append(frame)
+        self.replica.receive(peer, ordinary)
+        self.changed()
+
+    def _on_link_up(self, peer: str, client_address: str) -> None:
+        self.replica.peer_up(peer, client_address)
+        self.changed()
+
+    def _on_link_down(self, peer: str, closed_by_host: bool) -> None:
+        self.replica.peer_down(peer, closed_by_host=closed_by_host)
+        self.sender.link_down(peer)
+        self.changed()
+
+    # -----------------------------------------------------------------------------------------
+    # The pump
+
+    def changed(self) -> None:
+        """The replica was fed: let it speak at the end of this pass of the event loop."""
+        if not self._pump_scheduled:
+            self._pump_scheduled = True
+            self._loop.call_soon(self._pump)
+
+    def _set_time(self) -> None:
+        self.replica.set_time(int(time.monotonic() * 1000), int(time.time() * 1000))
+
+    def _pump(self) -> None:
+        self._pump_scheduled = False
+        if self._failed.done():
+            return
+        try:
+            self._set_time()
+            self._let_speak()
+            self._apply_for_a_while()
+            self._let_speak()
+        except Exception as error:  # noqa: BLE001 - the top of the member: whatever it is ends it
+            self.fail(error)
+
+    def _let_speak(self) -> None:
+        persist = self.replica.take_ready()
+        if persist is not None:
+            self.start_persist(persist)
+        self._carry_out(self.replica.take_effects())
+
+    def _apply_for_a_while(self) -> None:
+        replica = self.replica
+        if not replica.has_work:
+            return
+        until_s = time.monotonic() + APPLY_SLICE_S
+        while replica.has_work:
+            replica.apply_next()
+            if time.monotonic() > until_s:
+                self.changed()
+                return
+
+    def _carry_out(self, effects: Effects) -> None:
+        for event, fields in effects.notes:
+            log(logging.INFO, event, **fields)
+            if event == "leader_changed":
+                self._leader_changed.set()
+        for peer, frames in effects.frames.items():
+            self.links.send(peer, frames)
+        for number in effects.connections:
+            handle = self.handles.get(number)
+            if handle is not None:
+                handle.wake()
+        for peer in effects.snapshots:
+            self.sender.start(peer)
+        if effects.stop:
+            raise MemberStopsError(effects.stop)
+
+    # -----------------------------------------------------------------------------------------
+    # Disk
+
+    def on_storage_thread(self, work: Callable[[], None], then: Callable[[], None]) -> None:
+        """Do `work` on the storage thread, then `then` here. A failure ends the member."""
+
+        def done(future: asyncio.Future[None]) -> None:
+            if future.cancelled():
+                return
+            error = future.exception()
+            if error is not None:
+                self.fail(error)
+                return
+            try:
+                then()
+            except Exception as failure:  # noqa: BLE001 - as in _pump
+                self.fail(failure)
+                return
+            self.changed()
+
+        self.storage.submit(work).add_done_callback(done)
+
+    def start_persist(self, persist: Persist) -> None:
+        """Write to disk what consensus wants written, on the storage thread."""
+        if persist.snapshot is not None:
+            self.receiver.install(persist)
+            return
+        self.metrics.count_persist(persist)
+        work = partial(
+            self.opened.log.write, persist.hard_state, persist.entries, None, sync=persist.must_sync
+        )
+        self.on_storage_thread(work, partial(self._persisted, persist))
+
+    def _persisted(self, persist: Persist) -> None:
+        self.opened.log.adopt(persist.hard_state, persist.entries, persist.snapshot)
+        self.replica.persisted(persist)
+        self.trimmer.consider()

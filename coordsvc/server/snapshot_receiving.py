@@ -1,0 +1,165 @@
+"""Taking in a tree that the leader streams, and putting it in the place of ours. Design section 7.
+
+Rule of this file: the live tree serves on until the new one is whole, verified, durable, and accepted by
+consensus; then pointer, log and state machine follow in an order that every crash in between survives.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
+
+from coordproto.v1 import peer_pb2
+from coordsvc.codec.peer_messages import decode_snapshot_metadata
+from coordsvc.raft.messages import Message, MessageType
+from coordsvc.raft.ready import Persist
+from coordsvc.raft.types import SnapshotMetadata
+from coordsvc.server.logs import log
+from coordsvc.statemachine.errors import CorruptStateError
+from coordsvc.statemachine.machine import StateMachine
+from coordsvc.storage.errors import SnapshotRefused
+from coordsvc.storage.snapshot_install import SnapshotBuilder
+from coordsvc.storage.tree_store import TreeStore
+
+if TYPE_CHECKING:
+    from coordsvc.server.member import Member
+
+_QUEUE_CHUNKS = 64
+
+
+@dataclass(slots=True)
+class _Incoming:
+    peer: str
+    index: int
+    builder: SnapshotBuilder
+
+
+class SnapshotReceiver:
+    """One snapshot at a time; a new one takes the place of one that was not finished."""
+
+    def __init__(self, member: Member) -> None:
+        self._member = member
+        self._queue: asyncio.Queue[tuple[str, peer_pb2.SnapshotChunk]] = asyncio.Queue(_QUEUE_CHUNKS)
+        self._incoming: _Incoming | None = None
+        self._offered: tuple[SnapshotMetadata, _Incoming] | None = None
+
+    def take(self, peer: str, chunk: peer_pb2.SnapshotChunk) -> None:
+        """Take in a chunk. The sender keeps a small window: if the queue is full it breaks the rules."""
+        if self._queue.full():
+            self._answer(peer, chunk.index, failed=True)
+            return
+        self._queue.put_nowait((peer, chunk))
+
+    async def run(self) -> None:
+        while True:
+            peer, chunk = await self._queue.get()
+            try:
+                await self._take(peer, chunk)
+            except SnapshotRefused as refused:
+                log(logging.WARNING, "snapshot_refused", sender=peer, index=chunk.index, reason=str(refused))
+                await self._drop()
+                self._answer(peer, chunk.index, failed=True)
+
+    async def _take(self, peer: str, chunk: peer_pb2.SnapshotChunk) -> None:
+        member = self._member
+        storage = member.storage
+        if self._offered is not None:
+            return  # The one before is just being installed; consensus asks again if it needs more.
+        if chunk.number == 0:
+            await self._drop()
+            builder = await storage.submit(member.opened.directory.new_tree)
+            self._incoming = _Incoming(peer, chunk.index, builder)
+            log(logging.INFO, "snapshot_receiving", sender=peer, index=chunk.index)
+        incoming = self._incoming
+        if incoming is None or (incoming.peer, incoming.index) != (peer, chunk.index):
+            raise SnapshotRefused(f"chunk {chunk.number} belongs to no snapshot that was begun")
+        add = partial(incoming.builder.add_chunk, chunk.number, chunk.data, chunk.checksum)
+        await storage.submit(add)
+        self._answer(peer, chunk.index, received=chunk.number + 1)
+        if chunk.last:
+            await self._finish(incoming, chunk)
+
+    async def _finish(self, incoming: _Incoming, chunk: peer_pb2.SnapshotChunk) -> None:
+        member = self._member
+        metadata = decode_snapshot_metadata(chunk.metadata)
+        await member.storage.submit(partial(_verify, incoming.builder, metadata, member))
+        self._incoming = None
+        self._offered = (metadata, incoming)
+        message = Message(
+            MessageType.SNAPSHOT,
+            source=incoming.peer,
+            target=member.config.name,
+            term=chunk.raft_term,
+            index=metadata.index,
+            log_term=metadata.term,
+            snapshot=metadata,
+        )
+        member.replica.step_snapshot(message)
+        persist = member.replica.take_ready()
+        if persist is not None:
+            member.start_persist(persist)
+        if persist is None or persist.snapshot is None:
+            # Not wanted any more: the log has caught up meanwhile, or the sender leads no longer.
+            self._offered = None
+            await member.storage.submit(incoming.builder.abort)
+            self._answer(incoming.peer, incoming.index, done=True)
+        member.changed()
+
+    def install(self, persist: Persist) -> None:
+        """Consensus accepted the snapshot that was offered: make it ours."""
+        member = self._member
+        assert self._offered is not None, "only an offered snapshot is accepted"
+        metadata, incoming = self._offered
+        assert persist.snapshot == metadata, "the offered snapshot is the accepted one"
+        installed: list[TreeStore] = []
+
+        def work() -> None:
+            opened = member.opened
+            installed.append(opened.directory.switch_tree(incoming.builder, metadata.index, metadata.term))
+            opened.log.write(persist.hard_state, persist.entries, metadata, sync=True)
+
+        member.on_storage_thread(work, lambda: self._installed(persist, incoming, installed[0]))
+
+    def _installed(self, persist: Persist, incoming: _Incoming, tree: TreeStore) -> None:
+        member = self._member
+        opened = member.opened
+        old_tree, opened.tree = opened.tree, tree
+        opened.log.adopt(persist.hard_state, persist.entries, persist.snapshot)
+        member.replica.persisted(persist)
+        member.replica.replace_machine(StateMachine(tree, opened.limits))
+        self._offered = None
+        log(logging.INFO, "snapshot_installed", index=incoming.index)
+        self._answer(incoming.peer, incoming.index, done=True)
+
+        def work() -> None:
+            old_tree.close()
+            opened.directory.remove_old_trees()
+
+        member.sender.old_tree_gone()
+        member.on_storage_thread(work, lambda: None)
+
+    async def _drop(self) -> None:
+        incoming, self._incoming = self._incoming, None
+        if incoming is not None:
+            await self._member.storage.submit(incoming.builder.abort)
+
+    def _answer(
+        self, peer: str, index: int, *, received: int = 0, done: bool = False, failed: bool = False
+    ) -> None:
+        status = peer_pb2.SnapshotStatus(index=index, received=received, done=done, failed=failed)
+        self._member.links.send(peer, [peer_pb2.PeerFrame(snapshot_status=status).SerializeToString()])
+
+
+def _verify(builder: SnapshotBuilder, metadata: SnapshotMetadata, member: Member) -> None:
+    """Make the received tree durable, and check that it is what it claims to be. Storage thread."""
+    builder.finish()
+    try:
+        machine = StateMachine(builder.store, member.opened.limits)
+        machine.verify()
+    except CorruptStateError as error:
+        raise SnapshotRefused(f"the received tree is damaged: {error}") from error
+    if (machine.applied_index, machine.applied_term) != (metadata.index, metadata.term):
+        raise SnapshotRefused("the received tree is not at the index that the sender named")

@@ -1,0 +1,160 @@
+"""Streaming the tree to a follower that fell behind the log. Design section 7.
+
+Rule of this file: a small window of chunks is in flight, each read on the storage thread, so that neither the
+event loop nor memory is held; a stream that does not get on is given up and reported to consensus.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING
+
+from coordproto.v1 import peer_pb2
+from coordsvc.server.logs import log
+from coordsvc.storage.tree_chunks import TreeChunk
+from coordsvc.storage.tree_store import TreeSnapshot
+
+if TYPE_CHECKING:
+    from coordsvc.server.member import Member
+
+_CHUNK_BYTES = 512 << 10
+_WINDOW_CHUNKS = 8
+_GIVE_UP_AFTER_S = 30.0
+
+
+class _StreamEndedError(Exception):
+    """The stream cannot go on: the link is down, or the receiver refused."""
+
+
+@dataclass(slots=True, eq=False)
+class _Stream:
+    peer: str
+    index: int
+    term: int
+    configuration: bytes
+    snapshot: TreeSnapshot
+    received: int = 0
+    done: bool = False
+    failed: bool = False
+    progress: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+class SnapshotSenders:
+    """At most one stream to each peer."""
+
+    def __init__(self, member: Member) -> None:
+        self._member = member
+        self._streams: dict[str, _Stream] = {}
+        self._queue: asyncio.Queue[_Stream] = asyncio.Queue()
+
+    def start(self, peer: str) -> None:
+        """Begin a stream of the tree as it is now. One that is under way goes on instead."""
+        if peer in self._streams:
+            return
+        member = self._member
+        machine = member.replica.state.machine
+        stream = _Stream(
+            peer,
+            machine.applied_index,
+            machine.applied_term,
+            machine.configuration,
+            member.opened.tree.snapshot(),
+        )
+        self._streams[peer] = stream
+        self._queue.put_nowait(stream)
+
+    def oldest_index(self, applied: int) -> int:
+        """Return the index up to which streams allow the log to be trimmed."""
+        return min([applied, *(stream.index for stream in self._streams.values())])
+
+    def take(self, peer: str, status: peer_pb2.SnapshotStatus) -> None:
+        """Take in what the receiver says of its progress."""
+        stream = self._streams.get(peer)
+        if stream is None or status.index != stream.index:
+            return
+        stream.received = max(stream.received, status.received)
+        stream.done = stream.done or status.done
+        stream.failed = stream.failed or status.failed
+        stream.progress.set()
+
+    def link_down(self, peer: str) -> None:
+        stream = self._streams.get(peer)
+        if stream is not None:
+            stream.failed = True
+            stream.progress.set()
+
+    def old_tree_gone(self) -> None:
+        """The tree was replaced: streams of the old one end before its database closes."""
+        for stream in self._streams.values():
+            stream.failed = True
+            stream.snapshot.close()
+            stream.progress.set()
+
+    async def run(self) -> None:
+        async with asyncio.TaskGroup() as tasks:
+            while True:
+                stream = await self._queue.get()
+                tasks.create_task(self._serve(stream), name=f"snapshot-to-{stream.peer}")
+
+    async def _serve(self, stream: _Stream) -> None:
+        member = self._member
+        log(logging.INFO, "snapshot_sending", to=stream.peer, index=stream.index)
+        try:
+            await self._send_chunks(stream)
+        except (_StreamEndedError, TimeoutError) as error:
+            log(logging.WARNING, "snapshot_failed", to=stream.peer, index=stream.index, reason=repr(error))
+            member.replica.state.raft.report_snapshot(stream.peer, ok=False)
+        else:
+            log(logging.INFO, "snapshot_sent", to=stream.peer, index=stream.index, chunks=stream.received)
+            member.replica.state.raft.report_snapshot(stream.peer, ok=True)
+        finally:
+            del self._streams[stream.peer]
+            stream.snapshot.close()
+            member.changed()
+
+    async def _send_chunks(self, stream: _Stream) -> None:
+        storage = self._member.storage
+        chunks = await storage.submit(lambda: stream.snapshot.chunks(_CHUNK_BYTES))
+        while True:
+            chunk = await storage.submit(lambda: next(chunks))
+            await self._wait(stream, partial(_has_room, stream, chunk.number))
+            self._send(stream, chunk)
+            if chunk.last:
+                break
+        await self._wait(stream, lambda: stream.done)
+
+    async def _wait(self, stream: _Stream, condition: Callable[[], bool]) -> None:
+        while not condition():
+            if stream.failed:
+                raise _StreamEndedError("the receiver refused it, or the link is down")
+            stream.progress.clear()
+            async with asyncio.timeout(_GIVE_UP_AFTER_S):
+                await stream.progress.wait()
+        if stream.failed:
+            raise _StreamEndedError("the receiver refused it, or the link is down")
+
+    def _send(self, stream: _Stream, chunk: TreeChunk) -> None:
+        message = peer_pb2.SnapshotChunk(
+            index=stream.index,
+            term=stream.term,
+            number=chunk.number,
+            data=chunk.data,
+            checksum=chunk.checksum,
+            last=chunk.last,
+        )
+        if chunk.last:
+            message.raft_term = self._member.replica.state.raft.term
+            message.metadata.index = stream.index
+            message.metadata.term = stream.term
+            message.metadata.configuration.ParseFromString(stream.configuration)
+        frame = peer_pb2.PeerFrame(snapshot_chunk=message).SerializeToString()
+        if not self._member.links.send(stream.peer, [frame]):
+            raise _StreamEndedError("the link is down or its queue is full")
+
+
+def _has_room(stream: _Stream, number: int) -> bool:
+    return stream.received > number - _WINDOW_CHUNKS
