@@ -1,1 +1,93 @@
-"""Client SDK of coordsvc."""
+"""Client SDK of coordsvc: znodes, sessions, watches, locks, elections, service discovery."""
+
+import logging
+
+from coordclient.client import AsyncClient
+from coordclient.errors import (
+    AccessDeniedError,
+    BadVersionError,
+    CheckFailedError,
+    ClientClosedError,
+    ClientStateError,
+    CompareFailedError,
+    ConnectionLostError,
+    CoordError,
+    ForkedClientError,
+    GuardFailedError,
+    HistoryTrimmedError,
+    InstanceTakenError,
+    InvalidArgumentError,
+    InvalidPathError,
+    LimitExceededError,
+    LockLostError,
+    LockRevokedError,
+    LockTimeoutError,
+    MalformedError,
+    NoChildrenForEphemeralsError,
+    NodeExistsError,
+    NoNodeError,
+    NotConnectedError,
+    NotEmptyError,
+    OutcomeUnknownError,
+    RecipeError,
+    RequestError,
+    RequestTimeoutError,
+    SessionExpiredError,
+    SessionRequiredError,
+    TooManyWatchesError,
+    TransactionError,
+    WrongLoopError,
+)
+from coordclient.states import State
+from coordclient.types import Consistency, Event, EventType, Instance, Leader, Node, Stat
+from coordclient.watches import WatchStream
+
+logging.getLogger("coordclient").addHandler(logging.NullHandler())
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "AsyncClient",
+    "State",
+    "Consistency",
+    "Event",
+    "EventType",
+    "Instance",
+    "Leader",
+    "Node",
+    "Stat",
+    "WatchStream",
+    "CoordError",
+    "RequestError",
+    "AccessDeniedError",
+    "BadVersionError",
+    "CheckFailedError",
+    "CompareFailedError",
+    "GuardFailedError",
+    "HistoryTrimmedError",
+    "InvalidArgumentError",
+    "InvalidPathError",
+    "LimitExceededError",
+    "MalformedError",
+    "NoChildrenForEphemeralsError",
+    "NodeExistsError",
+    "NoNodeError",
+    "NotEmptyError",
+    "SessionRequiredError",
+    "TooManyWatchesError",
+    "TransactionError",
+    "SessionExpiredError",
+    "ConnectionLostError",
+    "OutcomeUnknownError",
+    "RequestTimeoutError",
+    "ClientStateError",
+    "ClientClosedError",
+    "ForkedClientError",
+    "NotConnectedError",
+    "WrongLoopError",
+    "RecipeError",
+    "InstanceTakenError",
+    "LockLostError",
+    "LockRevokedError",
+    "LockTimeoutError",
+]

@@ -1,0 +1,77 @@
+"""One gRPC stream to one member. The only place, with `history.py`, that speaks gRPC.
+
+Rule of this file: bytes in, bytes out; whatever goes wrong becomes `ConnectionLostError`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import TypeAlias
+
+import grpc
+import grpc.aio
+
+from coordclient.errors import ConnectionLostError
+
+ATTACH = "/coordproto.v1.Session/Attach"
+MESSAGE_BYTES_MAX = 16 << 20
+
+Stream: TypeAlias = "grpc.aio.StreamStreamCall[bytes, bytes]"
+
+_OPTIONS: Sequence[tuple[str, int]] = (
+    ("grpc.max_receive_message_length", MESSAGE_BYTES_MAX),
+    ("grpc.max_send_message_length", MESSAGE_BYTES_MAX),
+    # A channel of its own for every attempt: names are resolved anew, and no back-off is inherited.
+    ("grpc.use_local_subchannel_pool", 1),
+    ("grpc.enable_retries", 0),
+    ("grpc.keepalive_time_ms", 20_000),
+    ("grpc.keepalive_timeout_ms", 10_000),
+    ("grpc.http2.max_pings_without_data", 0),
+)
+
+
+def open_channel(endpoint: str) -> grpc.aio.Channel:
+    return grpc.aio.insecure_channel(endpoint, options=_OPTIONS)
+
+
+class Connection:
+    """A stream that carries one session's frames."""
+
+    def __init__(self, endpoint: str) -> None:
+        self.endpoint = endpoint
+        self._channel = open_channel(endpoint)
+        attach = self._channel.stream_stream(ATTACH, request_serializer=None, response_deserializer=None)
+        self._stream: Stream = attach()
+
+    async def send(self, frame: bytes) -> None:
+        """Send one frame; returns when the transport has room for another."""
+        try:
+            await self._stream.write(frame)
+        except (grpc.RpcError, grpc.aio.BaseError, asyncio.InvalidStateError) as error:
+            raise ConnectionLostError(self._say(error)) from error
+
+    async def receive(self) -> bytes:
+        """Return the next frame."""
+        try:
+            frame = await self._stream.read()
+            if frame is not grpc.aio.EOF:
+                assert isinstance(frame, bytes)
+                return frame
+            code = await self._stream.code()
+            details = await self._stream.details()
+        except (grpc.RpcError, grpc.aio.BaseError, asyncio.InvalidStateError) as error:
+            raise ConnectionLostError(self._say(error)) from error
+        raise ConnectionLostError(
+            f"{self.endpoint} ended the connection ({code.name}) {details or ''}".strip()
+        )
+
+    async def close(self) -> None:
+        self._stream.cancel()
+        await self._channel.close()
+
+    def _say(self, error: BaseException) -> str:
+        if isinstance(error, grpc.aio.AioRpcError):
+            details = error.details() or error.code().name
+            return f"{self.endpoint}: {details}"
+        return f"{self.endpoint}: {error}"

@@ -1,0 +1,172 @@
+"""The values that the SDK hands out and takes: nodes, stats, events, instances.
+
+Rule of this file: immutable values without behaviour, and their translation from the wire.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from enum import IntEnum
+from typing import Any, Protocol, TypeAlias, runtime_checkable
+
+from coordproto.v1 import data_pb2
+
+ANY_VERSION = -1
+
+
+class Consistency(IntEnum):
+    """How new a read must be."""
+
+    LINEARIZABLE = 0  # sees every write acknowledged anywhere before the read was sent
+    SESSION = 1  # local; never older than what this session has seen
+    STALE = 2  # local, at once; works without a leader
+
+
+class EventType(IntEnum):
+    """What happened. RESYNC: history was trimmed, events are missing up to its zxid; read again."""
+
+    CREATED = 0
+    CHANGED = 1
+    DELETED = 2
+    CHILDREN = 3
+    RESYNC = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Stat:
+    """What the service knows about a node. Times in ms since the epoch."""
+
+    czxid: int
+    mzxid: int
+    pzxid: int
+    ctime: int
+    mtime: int
+    version: int
+    cversion: int
+    aversion: int
+    ephemeral_owner: int
+    data_length: int
+    num_children: int
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    path: str
+    value: bytes
+    stat: Stat
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """A change as told to a watcher.
+
+    Attributes:
+        value: The new value, if the watch asked for values; else empty.
+        stat: The node's stat after the change (DELETED: its last one); None for CHILDREN and RESYNC.
+    """
+
+    type: EventType
+    path: str
+    zxid: int
+    value: bytes = b""
+    stat: Stat | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Leader:
+    """Who leads: the value that the leader published, and the token that fences its writes."""
+
+    value: bytes
+    token: int
+
+
+@dataclass(frozen=True, slots=True)
+class Instance:
+    """One registered instance of a service.
+
+    Attributes:
+        payload: Whatever the instance published about itself; JSON types only.
+        status: "UP", or what the instance says of itself ("STARTING", "DRAINING", ...).
+        registered_at_ms: When it registered, in ms since the epoch, by the service's clock.
+        token: The transaction that registered it; tells two lives of one id apart.
+    """
+
+    name: str
+    id: str
+    address: str
+    port: int
+    payload: Mapping[str, Any] = field(default_factory=dict)  # JSON as the application chose it
+    status: str = "UP"
+    registered_at_ms: int = 0
+    token: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Deleted:
+    """The answer of a delete in a transaction: how many nodes went."""
+
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """The answer of a check in a transaction: it held."""
+
+
+@dataclass(frozen=True, slots=True)
+class Created:
+    """The answer of a create in a transaction."""
+
+    path: str
+    stat: Stat
+
+
+OperationResult: TypeAlias = Created | Stat | Deleted | Checked | Node | list[str] | None
+
+
+@runtime_checkable
+class Guarding(Protocol):
+    """Something that can guard a write: a held lock, a term of leadership."""
+
+    @property
+    def guard(self) -> tuple[str, int]:
+        """Return `(path, czxid)` of the node that must still exist."""
+        ...  # pragma: no cover
+
+
+Guard: TypeAlias = Guarding | tuple[str, int] | Iterable[Guarding | tuple[str, int]]
+
+
+# ---------------------------------------------------------------------------------------------
+# From the wire
+
+
+def stat_from_wire(stat: data_pb2.Stat) -> Stat:
+    return Stat(
+        stat.czxid,
+        stat.mzxid,
+        stat.pzxid,
+        stat.ctime,
+        stat.mtime,
+        stat.version,
+        stat.cversion,
+        stat.aversion,
+        stat.ephemeral_owner,
+        stat.data_length,
+        stat.num_children,
+    )
+
+
+def node_from_wire(node: data_pb2.Node) -> Node:
+    return Node(node.path, node.value, stat_from_wire(node.stat))
+
+
+_EVENT_TYPES = {int(member): member for member in EventType}
+
+
+def event_from_wire(event: data_pb2.Event | data_pb2.Change) -> Event:
+    """Translate an event. A type that this version does not know means: read again."""
+    kind = _EVENT_TYPES.get(int(event.type), EventType.RESYNC)
+    stat = stat_from_wire(event.stat) if event.HasField("stat") else None
+    return Event(kind, event.path, event.zxid, event.value, stat)

@@ -1,0 +1,192 @@
+"""Watch streams: events as an iterator, bounded in memory and without gaps.
+
+Rule of this file: a stream never loses an event. When its reader is slow it takes its watch off the
+service, and sets it again, from the last event that it has, once the reader has caught up. If the history
+needed for that is gone, the reader gets a RESYNC event.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections import deque
+from collections.abc import Callable, Generator
+from types import TracebackType
+from typing import Protocol, Self
+
+from coordclient.callbacks import Callback, Callbacks
+from coordclient.errors import ClientClosedError, CoordError, SessionExpiredError
+from coordclient.states import State
+from coordclient.types import Event
+from coordclient.watch_records import STREAM, STREAM_RECURSIVE, WatchRecord
+
+BUFFER_EVENTS_MAX = 1000
+
+
+class WatchHost(Protocol):
+    """What a stream needs of its client."""
+
+    callbacks: Callbacks
+
+    async def set_stream(self, record: WatchRecord, *, timeout: float | None) -> int:
+        """Set the watch on the service; return the transaction after which it sees everything."""
+        ...  # pragma: no cover
+
+    def cancel_watch(self, record: WatchRecord) -> None: ...  # pragma: no cover
+    def add_internal_listener(self, listener: Callable[[State], None]) -> None: ...  # pragma: no cover
+    def remove_internal_listener(self, listener: Callable[[State], None]) -> None: ...  # pragma: no cover
+    def full_path(self, path: str) -> str: ...  # pragma: no cover
+    def relative_event(self, event: Event) -> Event: ...  # pragma: no cover
+
+
+class WatchStream:
+    """The events at a path, in order. Use it with `async with`, `async for`, or `await` it to start it.
+
+    Attributes:
+        path: What is watched.
+        zxid: After the start: the stream has everything after this transaction.
+    """
+
+    def __init__(
+        self,
+        host: WatchHost,
+        path: str,
+        *,
+        recursive: bool = False,
+        with_values: bool = True,
+        since: int | None = None,
+        buffer_size: int = BUFFER_EVENTS_MAX,
+        callback: Callback[Event] | None = None,
+    ) -> None:
+        self.path = path
+        self.zxid = 0
+        self._host = host
+        self._record = WatchRecord(
+            path=host.full_path(path),
+            kind=STREAM_RECURSIVE if recursive else STREAM,
+            sink=self._take,
+            with_values=with_values,
+            since=since,
+        )
+        self._buffer: deque[Event] = deque()
+        self._buffer_size = buffer_size
+        self._news = asyncio.Event()
+        self._callback = callback
+        self._pump: asyncio.Task[None] | None = None
+        self._is_started = False
+        self._is_paused = False
+        self._is_closed = False
+        self._failure: CoordError | None = None
+
+    def __repr__(self) -> str:
+        state = "closed" if self._is_closed else "paused" if self._is_paused else "running"
+        return f"<WatchStream {self.path} {state} buffered={len(self._buffer)}>"
+
+    async def start(self, *, timeout: float | None = None) -> Self:
+        """Set the watch. Everything that happens after the return is seen."""
+        if self._is_started:
+            return self
+        self._is_started = True
+        self._host.add_internal_listener(self._state_changed)
+        try:
+            self.zxid = await self._set(timeout)
+        except BaseException:
+            self._end()
+            raise
+        if self._callback is not None:
+            self._pump = asyncio.get_running_loop().create_task(
+                self._feed(self._callback), name="coordclient watch"
+            )
+        return self
+
+    async def _set(self, timeout: float | None) -> int:
+        while True:
+            try:
+                return await self._host.set_stream(self._record, timeout=timeout)
+            except SessionExpiredError:
+                # A stream does not belong to a session: it is set again on the next one.
+                continue
+
+    async def close(self) -> None:
+        """End the stream. Idempotent; a reader that waits is released."""
+        self._end()
+        pump = self._pump
+        if pump is not None and pump is not asyncio.current_task():
+            pump.cancel()
+            await asyncio.wait([pump])
+
+    def _end(self) -> None:
+        if self._is_closed:
+            return
+        self._is_closed = True
+        self._host.remove_internal_listener(self._state_changed)
+        self._host.cancel_watch(self._record)
+        self._news.set()
+
+    # -----------------------------------------------------------------------------------------
+    # From the session
+
+    def _take(self, event: Event) -> None:
+        if self._is_closed:
+            return
+        self._buffer.append(self._host.relative_event(event))
+        self._news.set()
+        if len(self._buffer) >= self._buffer_size and not self._is_paused:
+            self._is_paused = True
+            self._host.cancel_watch(self._record)
+
+    def _state_changed(self, state: State) -> None:
+        if state is State.CLOSED and not self._is_closed:
+            self._failure = ClientClosedError()
+            self._news.set()
+
+    # -----------------------------------------------------------------------------------------
+    # For the reader
+
+    async def batch(self) -> list[Event]:
+        """Return all events that have arrived, at least one; an empty list once the stream is closed."""
+        await self.start()
+        while not self._buffer:
+            if self._is_closed:
+                return []
+            if self._failure is not None:
+                raise self._failure
+            if self._is_paused:
+                await self._set(math.inf)
+                self._is_paused = False
+                continue
+            self._news.clear()
+            await self._news.wait()
+        events = list(self._buffer)
+        self._buffer.clear()
+        return events
+
+    async def __anext__(self) -> Event:
+        if not self._buffer:
+            events = await self.batch()
+            if not events:
+                raise StopAsyncIteration
+            self._buffer.extendleft(reversed(events))
+        return self._buffer.popleft()
+
+    def __aiter__(self) -> Self:
+        return self
+
+    def __await__(self) -> Generator[object, None, Self]:
+        return self.start().__await__()
+
+    async def __aenter__(self) -> Self:
+        return await self.start()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def _feed(self, callback: Callback[Event]) -> None:
+        """Call the application for each event, until the stream or the client is closed."""
+        try:
+            async for event in self:
+                await self._host.callbacks.call(callback, event)
+        except ClientClosedError:
+            self._end()
