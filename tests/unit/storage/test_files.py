@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from coordsvc.storage import files
 from coordsvc.storage.errors import CorruptDataError, DiskFailedError
 from coordsvc.storage.files import read_record, replace_record, sync_directory_and_files
 
@@ -47,7 +46,7 @@ def test_a_failed_sync_of_one_file_is_reported(tmp_path: Path, monkeypatch: pyte
     def fail(_: int) -> None:
         raise OSError(5, "Input/output error")
 
-    monkeypatch.setattr(files.os, "fsync", fail)
+    monkeypatch.setattr("os.fsync", fail)
 
     with pytest.raises(DiskFailedError, match="cannot sync"):
         sync_directory_and_files(tmp_path)
@@ -59,7 +58,7 @@ def test_every_file_and_the_directory_itself_are_synced(
     for name in ("000003.log", "000005.log", "000004.ldb", "MANIFEST-000002"):
         (tmp_path / name).write_bytes(b"x")
     synced: set[int] = set()
-    monkeypatch.setattr(files.os, "fsync", lambda descriptor: synced.add(os.fstat(descriptor).st_ino))
+    monkeypatch.setattr("os.fsync", lambda descriptor: synced.add(os.fstat(descriptor).st_ino))
 
     sync_directory_and_files(tmp_path)
 

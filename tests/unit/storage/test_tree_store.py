@@ -1,0 +1,112 @@
+"""The tree's records on LevelDB."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from coordsvc.storage.errors import DiskFailedError, DiskNotTrustedError, DiskTrust
+from coordsvc.storage.tree_chunks import ChunkReader
+from coordsvc.storage.tree_store import TreeSnapshot, TreeStore
+
+Record = tuple[bytes, bytes]
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Iterator[TreeStore]:
+    store = TreeStore.create(tmp_path / "tree-1", DiskTrust())
+    yield store
+    store.close()
+
+
+def read_back(snapshot: TreeSnapshot, bytes_max: int) -> list[Record]:
+    reader = ChunkReader(1 << 30)
+    records: list[Record] = []
+    for chunk in snapshot.chunks(bytes_max):
+        records += reader.read(chunk.number, chunk.data, chunk.checksum)
+    assert reader.complete
+    return records
+
+
+def test_what_is_put_is_found_and_what_is_deleted_is_not(tree: TreeStore) -> None:
+    tree.write([(b"a", b"1"), (b"b", b""), (b"c", b"3")], [])
+    tree.write([(b"a", b"2")], [b"c"])
+
+    assert [tree.get(key) for key in (b"a", b"b", b"c")] == [b"2", b"", None]
+
+
+def test_a_scan_is_ordered_half_open_and_as_of_its_call(tree: TreeStore) -> None:
+    tree.write([(b"k%d" % number, b"old") for number in (3, 1, 2, 4)], [])
+
+    records = tree.scan(b"k1", b"k4")
+    tree.write([(b"k2", b"new"), (b"k25", b"new")], [b"k3"])
+
+    assert list(records) == [(b"k1", b"old"), (b"k2", b"old"), (b"k3", b"old")]
+    assert list(tree.scan(b"k2", b"k3")) == [(b"k2", b"new"), (b"k25", b"new")]
+
+
+def test_a_scan_may_be_left_early_and_the_tree_closed(tmp_path: Path) -> None:
+    tree = TreeStore.create(tmp_path / "tree", DiskTrust())
+    tree.write([(b"a", b"1"), (b"b", b"2")], [])
+    records = tree.scan(b"a", b"z")
+    assert next(records) == (b"a", b"1")
+
+    tree.close()
+
+
+def test_records_are_there_after_a_restart(tmp_path: Path) -> None:
+    path = tmp_path / "tree"
+    tree = TreeStore.create(path, DiskTrust())
+    tree.write([(b"%04d" % number, b"x" * 100) for number in range(2000)], [])
+    tree.sync()
+    tree.close()
+
+    tree = TreeStore.open(path, DiskTrust())
+    assert tree.verify_all() == 2000
+    assert tree.get(b"1999") == b"x" * 100
+    tree.close()
+
+
+@pytest.mark.parametrize("bytes_max", [1, 100, 1 << 20])
+def test_a_snapshot_is_the_tree_as_it_was_whatever_came_later(tree: TreeStore, bytes_max: int) -> None:
+    before = [(b"k%03d" % number, b"v" * (number % 50)) for number in range(200)]
+    tree.write(before, [])
+
+    snapshot = tree.snapshot()
+    tree.write([(b"k000", b"changed"), (b"later", b"added")], [b"k001"])
+
+    assert read_back(snapshot, bytes_max) == before
+    assert snapshot.get(b"k001") == b"v"
+    snapshot.close()
+
+
+def test_an_empty_tree_has_a_snapshot_too(tree: TreeStore) -> None:
+    snapshot = tree.snapshot()
+
+    assert read_back(snapshot, 1000) == []
+    snapshot.close()
+
+
+def test_after_a_failed_sync_everything_is_refused(tree: TreeStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    tree.write([(b"a", b"1")], [])
+
+    def fail(_: int) -> None:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr("os.fsync", fail)
+    with pytest.raises(DiskFailedError, match=str(tree.path)):
+        tree.sync()
+    monkeypatch.undo()
+
+    for call in (
+        lambda: tree.get(b"a"),
+        lambda: tree.scan(b"a", b"b"),
+        lambda: tree.write([(b"a", b"2")], []),
+        tree.sync,
+        tree.snapshot,
+        tree.verify_all,
+    ):
+        with pytest.raises(DiskNotTrustedError, match="Input/output error"):
+            call()
