@@ -152,7 +152,7 @@ class Progress:
                 return False
             self.next = self.match + 1
             return True
-        if rejected != self.next - 1:
+        if self.state is ProgressState.SNAPSHOT or rejected != self.next - 1:
             return False
         # Never to `match` or below: what is known stays known (raft#149).
         self.next = max(min(rejected, hint + 1), self.match + 1)

@@ -156,7 +156,9 @@ def handle_heartbeat_response(state: NodeState, message: Message) -> None:
 def report_unreachable(state: NodeState, node: NodeId) -> None:
     """Leader: messages to `node` get lost; do not run ahead of its answers."""
     progress = state.members.progress.get(node)
-    if state.role is Role.LEADER and progress is not None and progress.state is ProgressState.REPLICATE:
+    if state.role is not Role.LEADER or progress is None or progress is state.members.own:
+        return
+    if progress.state is ProgressState.REPLICATE:
         progress.become_probe()
 
 

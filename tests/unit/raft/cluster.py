@@ -17,6 +17,7 @@ from coordsvc.raft.types import Configuration, Entry, HardState, Index, NodeId
 from tests.unit.raft.memory_log import MemoryLog
 
 ROUNDS_MAX = 2_000
+DEFAULTS = RaftConfig("each")
 
 
 @dataclass(slots=True)
@@ -46,7 +47,7 @@ class Cluster:
         outgoing: Iterable[NodeId] = (),
         logs: dict[NodeId, MemoryLog] | None = None,
         seed: int = 1,
-        config: RaftConfig = RaftConfig("each"),
+        config: RaftConfig = DEFAULTS,
     ) -> None:
         self.configuration = Configuration(
             voters=tuple(sorted(voters)),
@@ -90,12 +91,14 @@ class Cluster:
         return self.random.randrange
 
     def restart(self, name: NodeId, *, applied_lost: int = 0) -> Member:
-        """Crash `name` and start it again: what was not durable is gone."""
+        """Crash `name` and start it again: what was not durable is gone.
+
+        The state machine is not synced, so it may lose its last entries, but never any that the log
+        does not hold any more.
+        """
         member = self.members[name]
-        applied = member.applied[: len(member.applied) - applied_lost] if applied_lost else member.applied
-        if applied and applied[-1].index < member.storage.snapshot_index:
-            applied = member.applied
-        return self.start(name, member.storage, applied)
+        keep = max(len(member.applied) - applied_lost, member.storage.snapshot_index)
+        return self.start(name, member.storage, member.applied[:keep])
 
     def __getitem__(self, name: NodeId) -> RaftNode:
         return self.members[name].node
@@ -238,10 +241,9 @@ class Cluster:
         raise AssertionError("the cluster does not settle")
 
     def _install(self, member: Member, index: Index) -> None:
-        """The snapshot's data: what anybody has applied up to `index`."""
-        source = max(self.members.values(), key=lambda other: len(other.applied))
-        member.applied = [entry for entry in source.applied if entry.index <= index]
-        assert member.applied[-1].index == index, "somebody has applied what the snapshot holds"
+        """Take over the snapshot's data: all that was ever committed up to `index`."""
+        committed = self.checker.committed
+        member.applied = [Entry(each, *committed[each]) for each in range(1, index + 1)]
         member.unapplied = []
 
     @staticmethod
