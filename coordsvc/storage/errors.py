@@ -82,7 +82,8 @@ def damaged(path: Path, detail: str) -> CorruptDataError:
 
 def storage_error(error: OSError | plyvel.Error, path: Path, action: str) -> StorageError:
     """Translate what the operating system or LevelDB said while we were trying to `action` `path`."""
-    detail = one_line(str(error))
+    said = error.args[0] if error.args and isinstance(error.args[0], bytes) else None  # LevelDB's own words
+    detail = one_line(str(error) if said is None else said.decode(errors="replace"))
     number = _error_number(error, detail)
     if number in _FULL:
         return DiskFullError(

@@ -66,12 +66,7 @@ class TreeStore:
 
     def scan(self, start: bytes, stop: bytes) -> Records:
         """Yield the records with `start <= key < stop` in ascending order, as of the call."""
-        self._trust.check()
-        try:
-            records = self._database.iterator(start=start, stop=stop, verify_checksums=True)
-        except plyvel.Error as error:
-            raise self._lost(error, "read") from error
-        return self._checked(records)
+        return self._records(self._database, start=start, stop=stop)
 
     def write(self, puts: Sequence[tuple[bytes, bytes]], deletes: Sequence[bytes]) -> None:
         """Apply all at once. No key is in both lists. Not waited for the disk."""
@@ -98,9 +93,8 @@ class TreeStore:
 
     def verify_all(self) -> int:
         """Read every record, checking LevelDB's checksums. Returns how many there are."""
-        self._trust.check()
         count = 0
-        for _ in self._checked(self._database.iterator(verify_checksums=True, fill_cache=False)):
+        for _ in self._records(self._database, fill_cache=False):
             count += 1
         return count
 
@@ -112,6 +106,22 @@ class TreeStore:
         except plyvel.Error as error:
             raise self._lost(error, "read") from error
         return TreeSnapshot(self, pinned)
+
+    def _records(
+        self,
+        source: plyvel.DB | plyvel.Snapshot,
+        *,
+        start: bytes | None = None,
+        stop: bytes | None = None,
+        fill_cache: bool = True,
+    ) -> Records:
+        """Pin and position now, read as it is consumed; both may meet damage."""
+        self._trust.check()
+        try:
+            records = source.iterator(start=start, stop=stop, verify_checksums=True, fill_cache=fill_cache)
+        except plyvel.Error as error:
+            raise self._lost(error, "read") from error
+        return self._checked(records)
 
     def _checked(self, records: plyvel.Iterator) -> Records:
         try:
@@ -133,8 +143,8 @@ class TreeSnapshot:
 
     def chunks(self, bytes_max: int) -> Iterator[TreeChunk]:
         """Yield the whole tree in checked chunks of about `bytes_max`. For the storage thread."""
-        records = self._pinned.iterator(verify_checksums=True, fill_cache=False)
-        return encode_chunks(self._store._checked(records), bytes_max)  # noqa: SLF001 - same file, one thing
+        records = self._store._records(self._pinned, fill_cache=False)  # noqa: SLF001 - same file, one thing
+        return encode_chunks(records, bytes_max)
 
     def get(self, key: bytes) -> bytes | None:
         """Return the value as of the snapshot, or None."""

@@ -43,6 +43,7 @@ def test_each_failure_has_its_type_and_names_the_file_in_one_line(error: OSError
     assert type(translated) is kind
     assert str(PATH) in str(translated)
     assert "\n" not in str(translated)
+    assert "b'" not in str(translated)
 
 
 def test_after_the_first_failure_every_check_refuses_and_repeats_the_reason() -> None:
