@@ -10,7 +10,7 @@ import sys
 import time
 
 from coordclient import Client
-from coordclient.errors import GuardFailedError, LockLostError
+from coordclient.errors import GuardFailedError, LockLostError, SessionExpiredError
 
 
 def run(name: str, endpoints: str) -> None:
@@ -23,7 +23,7 @@ def run(name: str, endpoints: str) -> None:
                 with election.lead() as term:
                     print(f"elected token={term.token}", flush=True)
                     work(client, name, term)
-            except (GuardFailedError, LockLostError):
+            except (GuardFailedError, LockLostError, SessionExpiredError):
                 print("deposed", flush=True)
 
 

@@ -10,12 +10,13 @@ import os
 import re
 import signal
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import BinaryIO
 
 from coordclient import Client, HeldLock
-from coordclient.errors import GuardFailedError, LockLostError, NodeExistsError
+from coordclient.errors import GuardFailedError, LockLostError, NodeExistsError, SessionExpiredError
 
 HEAD = "/demo/ledger/head"  # number of the last entry that counts
 ENTRY = re.compile(rb"begin (\d+) token (\d+) by \S+\n  what happened\nend \1\n")
@@ -23,16 +24,19 @@ TAIL_BYTES = 4096
 
 
 def run(name: str, path: Path, endpoints: str) -> None:
+    stop = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: stop.set())  # an entry that was begun is finished
     path.touch()
     with Client(endpoints, session_timeout=2.0) as client, path.open("rb+") as file:
         with contextlib.suppress(NodeExistsError):  # the other writer may have been here first
             client.create(HEAD, b"0", parents=True)
         lock = client.lock("/demo/ledger/lock")
-        while True:
+        while not stop.is_set():
             try:
                 with lock as held:
+                    print(f"holding token={held.token}", flush=True)
                     write_next_entry(client, held, file, name)
-            except (GuardFailedError, LockLostError):
+            except (GuardFailedError, LockLostError, SessionExpiredError):
                 print("lock lost", flush=True)
 
 
@@ -69,7 +73,4 @@ def append(file: BinaryIO, *lines: str) -> None:
 
 
 if __name__ == "__main__":
-    signal.signal(
-        signal.SIGTERM, lambda *_: sys.exit(0)
-    )  # leave the `with` blocks: release, close the session
     run(sys.argv[1], Path(sys.argv[2]), sys.argv[3] if len(sys.argv) > 3 else "127.0.0.1:7400")

@@ -45,7 +45,9 @@ def test_the_environment_can_name_the_file(tmp_path: Path) -> None:
 
 
 def test_variables_that_orchestrators_inject_are_no_settings() -> None:
-    assert load_config({}, {"COORDSVC_SERVICE_HOST": "10.0.0.1", "COORDSVC_PORT": "tcp://10.0.0.1:7400"})
+    injected = {"COORDSVC_SERVICE_HOST": "10.0.0.1", "COORDSVC_PORT": "tcp://10.0.0.1:7400"}
+
+    assert load_config({}, injected) == ServerConfig()
 
 
 def test_members_are_ordered_by_name_and_hold_their_peer_addresses() -> None:
