@@ -8,7 +8,8 @@ from __future__ import annotations
 import os
 import random
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -42,8 +43,11 @@ def with_file_cut(original: Path, copy: Path, file: str, length: int) -> Path:
     return copy
 
 
-def images_at_every_step(directory: Path, images: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """Keep an image of `directory` from before and after every sync and rename; yields those there are.
+@contextmanager
+def images_at_every_step(
+    directory: Path, images: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Callable[[], None]]:
+    """Keep an image of `directory` from before and after every sync and rename, and whenever asked to.
 
     An image is what a killed process leaves behind at that moment.
     """
@@ -67,10 +71,10 @@ def images_at_every_step(directory: Path, images: Path, monkeypatch: pytest.Monk
         keep_image()
         return result
 
-    monkeypatch.setattr("os.fsync", sync_between_images)
-    monkeypatch.setattr("pathlib.Path.rename", rename_between_images)
-    yield images
-    monkeypatch.undo()
+    with monkeypatch.context() as patches:
+        patches.setattr("os.fsync", sync_between_images)
+        patches.setattr("pathlib.Path.rename", rename_between_images)
+        yield keep_image
 
 
 def _copy(original: Path, copy: Path) -> None:
