@@ -66,6 +66,9 @@ class SessionTable:
                 raise CorruptStateError(f"result {sequence} of session {session_id} belongs to no session")
             owner.results[sequence] = decode_result(f"result {sequence} of session {session_id}", record)
             _count_result(owner, sequence, len(record))
+        for session in self.sessions.values():
+            if len(session.results) != session.last_sequence - session.acknowledged_sequence:
+                raise CorruptStateError(f"results of session {session.session_id} are missing")
         for key, _ in store.scan(*EPHEMERALS):
             session_id, path = numbered_path(key)
             if session_id not in self.sessions:
