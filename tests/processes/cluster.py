@@ -1,0 +1,321 @@
+"""A cluster of real server processes for a test: start, stop, kill, pause, and look at what they say.
+
+Rule of this file: a process is signalled by its own pid only, and none outlives the test: not when it fails,
+and not when the test process itself is killed (`--stop-at-eof`; a paused member is in a process group that
+becomes an orphan then, which the kernel ends).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import re
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+from urllib.request import urlopen
+
+import grpc
+import grpc.aio
+
+from coordproto.v1 import coordination_pb2, coordination_pb2_grpc
+from tests.processes.conditions import eventually
+
+HOST = "127.0.0.1"
+LOG_LINES_SHOWN = 60
+STOP_WITHIN_S = 15.0
+CALL_WITHIN_S = 2.0
+
+Status = coordination_pb2.StatusResponse
+
+
+def free_ports(count: int) -> list[int]:
+    """Find ports below those that the system gives to outgoing connections, so that they stay free."""
+    ports: list[int] = []
+    dice = random.SystemRandom()
+    while len(ports) < count:
+        port = dice.randrange(12_000, 32_000)
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((HOST, port))
+            except OSError:
+                continue
+        if port not in ports:
+            ports.append(port)
+    return ports
+
+
+class MemberProcess:
+    """One member: its addresses, its files, and its process while it runs."""
+
+    def __init__(self, name: str, ports: Sequence[int], directory: Path) -> None:
+        client_port, peer_port, admin_port = ports
+        self.name = name
+        self.endpoint = f"{HOST}:{client_port}"
+        self.peer_address = f"{HOST}:{peer_port}"
+        self.admin_address = f"{HOST}:{admin_port}"
+        self.data_dir = directory / name
+        self.log_file = directory / f"{name}.log"
+        self.options: tuple[str, ...] = ()
+        self.exit_expected = False
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def __repr__(self) -> str:
+        return f"<member {self.name} {'pid ' + str(self.pid) if self.is_running else 'not running'}>"
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None, f"member {self.name} was started"
+        return self._process.pid
+
+    @property
+    def is_running(self) -> bool:
+        return self._process is not None and self._process.poll() is None
+
+    @property
+    def rss_bytes(self) -> int:
+        """Resident memory of the process, as the kernel counts it."""
+        status = Path(f"/proc/{self.pid}/status").read_text(encoding="ascii")
+        found = re.search(r"VmRSS:\s+(\d+) kB", status)
+        assert found, "Linux tells the resident size"
+        return int(found[1]) * 1024
+
+    def log_text(self) -> str:
+        return self.log_file.read_text(encoding="utf-8", errors="replace") if self.log_file.exists() else ""
+
+    def start(self, initial_cluster: str) -> None:
+        assert not self.is_running, f"member {self.name} is not running"
+        self.exit_expected = False
+        command = [sys.executable, "-m", "coordsvc", "serve", "--stop-at-eof", "--name", self.name]
+        command += ["--data-dir", str(self.data_dir), "--listen", self.endpoint]
+        command += ["--peer-listen", self.peer_address, "--admin-listen", self.admin_address]
+        command += ["--initial-cluster", initial_cluster, *self.options]
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("COORDSVC_")}
+        with self.log_file.open("ab") as log:
+            self._process = subprocess.Popen(
+                command,
+                stdin=subprocess.PIPE,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env=environment,
+                process_group=0,
+            )
+
+    def signal(self, number: signal.Signals) -> None:
+        os.kill(self.pid, number)
+
+    def pause(self) -> None:
+        self.signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        self.signal(signal.SIGCONT)
+
+    async def kill(self) -> None:
+        """End the process like a crash."""
+        self.exit_expected = True
+        self.signal(signal.SIGKILL)
+        await self.exit_code()
+
+    async def stop(self) -> int:
+        """End the process in good order; return its exit code."""
+        self.exit_expected = True
+        self.signal(signal.SIGTERM)
+        return await self.exit_code()
+
+    async def exit_code(self, within_s: float = STOP_WITHIN_S) -> int:
+        """Wait for the end of the process, which is expected from now on."""
+        self.exit_expected = True
+        process = self._process
+        assert process is not None
+        code = await asyncio.to_thread(process.wait, within_s)
+        if process.stdin is not None:
+            process.stdin.close()
+        return code
+
+    def end(self) -> None:
+        """Whatever state the process is in: it is gone after this."""
+        process = self._process
+        if process is None:
+            return
+        if process.poll() is None:
+            process.kill()
+            process.wait()
+        if process.stdin is not None:
+            process.stdin.close()
+
+
+class ClusterProcesses:
+    """`async with ClusterProcesses(tmp_path) as cluster`: members a, b, c run, and one leads.
+
+    `options` go to every member. At the end a member that ended without having been asked to, or that logged
+    a traceback, fails the test.
+    """
+
+    def __init__(
+        self, directory: Path, *options: str, members: int = 3, peer_addresses: Sequence[str] = ()
+    ) -> None:
+        ports = free_ports(3 * members)
+        names = "abcdefghi"[:members]
+        self.members = {
+            name: MemberProcess(name, ports[3 * number : 3 * number + 3], directory)
+            for number, name in enumerate(names)
+        }
+        for member in self.members.values():
+            member.options = options
+        addresses = list(peer_addresses) or [member.peer_address for member in self]
+        self.initial_cluster = ",".join(
+            f"{name}={address}" for name, address in zip(names, addresses, strict=True)
+        )
+        self._channels: dict[str, grpc.aio.Channel] = {}
+
+    def __iter__(self) -> Iterator[MemberProcess]:
+        return iter(self.members.values())
+
+    def __getitem__(self, name: str) -> MemberProcess:
+        return self.members[name]
+
+    @property
+    def endpoints(self) -> str:
+        return ",".join(member.endpoint for member in self)
+
+    # -----------------------------------------------------------------------------------------
+    # Life
+
+    async def __aenter__(self) -> Self:
+        try:
+            self.start(*self)
+            await self.wait_until_leader()
+        except BaseException:
+            self._end(show_logs=True)
+            raise
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
+    ) -> None:
+        try:
+            if error is None:
+                self._check_nobody_crashed()
+        except AssertionError as crashed:
+            error = crashed
+            raise
+        finally:
+            for channel in self._channels.values():
+                await channel.close()
+            self._end(show_logs=error is not None)
+
+    def _check_nobody_crashed(self) -> None:
+        for member in self:
+            assert member.is_running or member.exit_expected, f"member {member.name} ended by itself"
+            assert "Traceback" not in member.log_text(), f"member {member.name} logged a traceback"
+
+    def _end(self, *, show_logs: bool) -> None:
+        for member in self:
+            member.end()
+            if show_logs:
+                lines = member.log_text().splitlines()
+                print(f"\n--- last lines of member {member.name} ({len(lines)} in all)")
+                print("\n".join(lines[-LOG_LINES_SHOWN:]))
+
+    def start(self, *members: MemberProcess) -> None:
+        for member in members:
+            member.start(self.initial_cluster)
+
+    # -----------------------------------------------------------------------------------------
+    # What the members say
+
+    def channel(self, member: MemberProcess) -> grpc.aio.Channel:
+        """A channel that lives as long as the cluster."""
+        if member.name not in self._channels:
+            options = (("grpc.initial_reconnect_backoff_ms", 50), ("grpc.max_reconnect_backoff_ms", 200))
+            self._channels[member.name] = grpc.aio.insecure_channel(member.endpoint, options=options)
+        return self._channels[member.name]
+
+    def coordination(self, member: MemberProcess) -> coordination_pb2_grpc.CoordinationAsyncStub:
+        return coordination_pb2_grpc.CoordinationStub(self.channel(member))
+
+    async def status(self, member: MemberProcess) -> Status | None:
+        """What the member says of itself; None if it does not answer."""
+        if not member.is_running:
+            return None
+        stub: coordination_pb2_grpc.ClusterAsyncStub = coordination_pb2_grpc.ClusterStub(self.channel(member))
+        try:
+            return await stub.Status(coordination_pb2.StatusRequest(), timeout=CALL_WITHIN_S)
+        except grpc.aio.AioRpcError:
+            return None
+
+    async def statuses(self) -> list[Status]:
+        answers = await asyncio.gather(*(self.status(member) for member in self))
+        return [status for status in answers if status is not None]
+
+    async def wait_until_leader(self, within_s: float = 15.0) -> MemberProcess:
+        """Wait until a majority of the members follow one leader; return it."""
+        majority = len(self.members) // 2 + 1
+
+        async def look() -> str:
+            statuses = await self.statuses()
+            for leading in statuses:
+                followers = [
+                    status
+                    for status in statuses
+                    if status.leader == leading.member and status.term == leading.term
+                ]
+                if leading.role == "leader" and len(followers) >= majority:
+                    return leading.member
+            return ""
+
+        return self[await eventually("a leader that a majority follows", look, within_s=within_s)]
+
+    async def followers(self) -> list[MemberProcess]:
+        leader = await self.wait_until_leader()
+        return [member for member in self if member is not leader]
+
+    async def wait_until_ready(self, member: MemberProcess, within_s: float = 20.0) -> None:
+        """Wait until this member follows (or leads) and has applied what was committed when it came."""
+
+        async def look() -> bool:
+            statuses = await self.statuses()
+            newest = max((status.commit_index for status in statuses), default=0)
+            own = next((status for status in statuses if status.member == member.name), None)
+            return own is not None and bool(own.leader) and own.applied_index >= newest - 100
+
+        await eventually(f"member {member.name} is back", look, within_s=within_s)
+
+    async def wait_until_equal(self, within_s: float = 20.0) -> Status:
+        """Wait until all members run, have applied the same, and hold the same tree."""
+
+        async def look() -> list[Status]:
+            return await self.statuses()
+
+        def equal(statuses: list[Status]) -> bool:
+            states = {(status.applied_index, status.zxid, status.digest) for status in statuses}
+            return len(statuses) == len(self.members) and len(states) == 1
+
+        return (await eventually("all members hold the same", look, within_s=within_s, until=equal))[0]
+
+    async def wait_for_log(self, member: MemberProcess, text: str, within_s: float = 15.0) -> None:
+        async def look() -> bool:
+            return text in member.log_text()
+
+        await eventually(f"{text!r} in the log of member {member.name}", look, within_s=within_s)
+
+    async def metric(self, member: MemberProcess, name: str) -> float:
+        """Read one of the member's Prometheus metrics."""
+        url = f"http://{member.admin_address}/metrics"
+
+        def get() -> str:
+            with urlopen(url, timeout=CALL_WITHIN_S) as answer:
+                text: str = answer.read().decode()
+            return text
+
+        text = await asyncio.to_thread(get)
+        found = re.search(rf"^{re.escape(name)} (\S+)$", text, re.MULTILINE)
+        assert found, f"there is a metric {name}"
+        return float(found[1])
