@@ -27,6 +27,7 @@ from coordsvc.replica.state import ReplicaState
 from coordsvc.statemachine.commands import Exists, Get, ListChildren
 from coordsvc.statemachine.paths import explain_invalid
 from coordsvc.statemachine.results import ErrorCode
+from coordsvc.statemachine.sessions import CLIENT_NAME_LENGTH_MAX
 from coordsvc.watch.registry import ONCE_KINDS, Watch, WatchKind
 
 _WATCH_KINDS = frozenset(int(kind) for kind in WatchKind)
@@ -75,8 +76,9 @@ class Clients:
         if attach.session_id == 0:
             settings = state.settings
             wanted_ms = max(attach.timeout_ms, settings.session_timeout_ms_min)
-            timeout_ms = min(wanted_ms, settings.session_timeout_ms_max)
-            self._sessions.open(connection, fresh_secret, timeout_ms, attach.client_name[:256])
+            attach.timeout_ms = min(wanted_ms, settings.session_timeout_ms_max)
+            attach.client_name = attach.client_name[:CLIENT_NAME_LENGTH_MAX]
+            self._sessions.open(connection, fresh_secret, attach, watches)
         else:
             self._sessions.attach(connection, attach.session_id, attach.secret, watches)
         return connection

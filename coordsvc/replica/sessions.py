@@ -7,7 +7,7 @@ own state lags behind (design, section 4).
 
 from __future__ import annotations
 
-from coordproto.v1 import log_pb2
+from coordproto.v1 import coordination_pb2, log_pb2
 from coordsvc.codec import entries, results
 from coordsvc.replica.connections import Connection, ConnectionState
 from coordsvc.replica.delivery import Delivery
@@ -29,8 +29,14 @@ class Sessions:
     # -----------------------------------------------------------------------------------------
     # Asked for by clients
 
-    def open(self, connection: Connection, secret: bytes, timeout_ms: int, client_name: str) -> None:
-        command = entries.open_session(self._state.name, connection.number, secret, timeout_ms, client_name)
+    def open(
+        self, connection: Connection, secret: bytes, attach: coordination_pb2.Attach, watches: list[Watch]
+    ) -> None:
+        """Open a session with this secret; `attach` says the rest, checked and clamped by the caller."""
+        self._resumed_watches[connection.number] = watches
+        command = entries.open_session(
+            self._state.name, connection.number, secret, attach.timeout_ms, attach.client_name
+        )
         self._proposals.submit(connection.number, command, repeatable=True)
 
     def attach(self, connection: Connection, session_id: int, secret: bytes, watches: list[Watch]) -> None:
