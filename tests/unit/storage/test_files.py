@@ -63,3 +63,25 @@ def test_every_file_and_the_directory_itself_are_synced(
     sync_directory_and_files(tmp_path)
 
     assert synced == {path.stat().st_ino for path in (tmp_path, *tmp_path.iterdir())}
+
+
+def test_a_record_is_on_disk_before_it_takes_the_old_ones_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a loss of power could leave an empty file under the right name."""
+    steps: list[str] = []
+    rename = Path.rename
+
+    def record_rename(source: Path, target: Path) -> Path:
+        steps.append(f"rename {source.name} to {target.name}")
+        return rename(source, target)
+
+    monkeypatch.setattr(
+        "os.fsync",
+        lambda descriptor: steps.append(f"sync {Path(f'/proc/self/fd/{descriptor}').readlink().name}"),
+    )
+    monkeypatch.setattr("pathlib.Path.rename", record_rename)
+
+    replace_record(tmp_path / "record", {"number": 1})
+
+    assert steps == ["sync record.tmp", "rename record.tmp to record", f"sync {tmp_path.name}"]

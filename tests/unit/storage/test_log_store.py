@@ -241,6 +241,30 @@ def test_the_log_agrees_with_a_plain_list_through_random_use(open_log: OpenLog) 
         assert contents(log) == list(model.values())
 
 
+class RecordingDatabase:
+    """Stands before LevelDB and notes which batches it is asked to sync."""
+
+    def __init__(self, database: plyvel.DB) -> None:
+        self._database = database
+        self.syncs: list[bool] = []
+
+    def write_batch(self, *, sync: bool = False) -> plyvel.WriteBatch:
+        self.syncs.append(sync)
+        return self._database.write_batch(sync=sync)
+
+
+def test_leveldb_is_asked_to_sync_when_the_caller_asks_and_only_then(open_log: OpenLog) -> None:
+    log = open_log()
+    database = log._database
+    recording = log._database = RecordingDatabase(database)
+
+    log.write(HardState(1), entries(1, 3), None, sync=True)
+    log.write(HardState(1, None, 2), [], None, sync=False)
+
+    assert recording.syncs == [True, False]
+    log._database = database
+
+
 # --- what is refused -----------------------------------------------------------------------------
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -108,3 +109,19 @@ def test_the_limit_of_a_snapshot_holds(directory: DataDirectory) -> None:
 
 def _parts(chunk: TreeChunk) -> tuple[int, bytes, int]:
     return chunk.number, chunk.data, chunk.checksum
+
+
+def test_finishing_makes_every_file_of_the_tree_and_its_name_durable(
+    directory: DataDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    builder = directory.new_tree()
+    for chunk in received():
+        builder.add_chunk(chunk.number, chunk.data, chunk.checksum)
+    synced: set[int] = set()
+    monkeypatch.setattr("os.fsync", lambda descriptor: synced.add(os.fstat(descriptor).st_ino))
+
+    builder.finish()
+
+    needed = (builder.path, *builder.path.iterdir(), directory.path)
+    assert {path.stat().st_ino for path in needed} <= synced
+    builder.abort()
