@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from coordproto.v1 import coordination_pb2, data_pb2
+from coordproto.v1 import coordination_pb2, data_pb2, peer_pb2
 from coordsvc.replica.settings import ReplicaSettings
 from coordsvc.statemachine.types import Limits
 from tests.unit.replica.cluster import Client, Cluster, create, delete, get, kinds, set_value
@@ -241,9 +241,13 @@ class TestReads:
         client = trio.client(follower)
         client.take()
         rounds: list[object] = []
-        trio.drop = lambda _source, _target, frame: (
-            (rounds.append(frame) if frame.WhichOneof("body") == "confirm_request" else None) is not None
-        )  # counts; append returns None, so nothing is dropped
+
+        def count(_source: str, _target: str, frame: peer_pb2.PeerFrame) -> bool:
+            if frame.WhichOneof("body") == "confirm_request":
+                rounds.append(frame)
+            return False
+
+        trio.drop = count
         for _ in range(50):
             client.read(sync=data_pb2.Sync())
         assert len(client.settled()) == 50
