@@ -9,7 +9,7 @@ import signal
 import sys
 import time
 
-from coordclient import Client
+from coordclient import Client, LeaderTerm
 from coordclient.errors import GuardFailedError, LockLostError, SessionExpiredError
 
 
@@ -27,7 +27,7 @@ def run(name: str, endpoints: str) -> None:
                 print("deposed", flush=True)
 
 
-def work(client: Client, name: str, term: object) -> None:
+def work(client: Client, name: str, term: LeaderTerm) -> None:
     """Do what only the leader may do. `guard=term` makes the service refuse it once another one leads."""
     count = 0
     while True:

@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 from typing import BinaryIO
 
-from coordclient import Client, HeldLock
+from coordclient import Client, LockHandle
 from coordclient.errors import GuardFailedError, LockLostError, NodeExistsError, SessionExpiredError
 
 HEAD = "/demo/ledger/head"  # number of the last entry that counts
@@ -40,7 +40,7 @@ def run(name: str, path: Path, endpoints: str) -> None:
                 print("lock lost", flush=True)
 
 
-def write_next_entry(client: Client, held: HeldLock, file: BinaryIO, name: str) -> None:
+def write_next_entry(client: Client, held: LockHandle, file: BinaryIO, name: str) -> None:
     committed = int(client.get(HEAD).value)
     number, newest_token = last_entry(file)
     if newest_token > held.token:

@@ -1,0 +1,103 @@
+"""A command that talks to the service: its shared options, and how its failures are told.
+
+Rule of this file: shared options may stand before or after the command's name, and the later one wins; every
+`CoordError` ends as one clear message on standard error and the exit code of its kind.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+import click
+
+from coordclient.cli.arguments import DEFAULT_ENDPOINTS, Duration, Endpoints
+from coordclient.cli.diagnosis import advice_for
+from coordclient.cli.exit_codes import ExitCode, exit_code_of
+from coordclient.cli.output import OUTPUT_FORMATS
+from coordclient.errors import CoordError
+
+DEFAULT_TIMEOUT_S: Final = 5.0
+_SHARED: Final = ("endpoints", "timeout_s", "output_format", "color")
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What the shared options say."""
+
+    endpoints: str = DEFAULT_ENDPOINTS
+    timeout_s: float = DEFAULT_TIMEOUT_S
+    output_format: str = "table"
+    color: bool | None = None  # None: on a terminal only
+
+    @property
+    def for_people(self) -> bool:
+        return self.output_format == "table"
+
+
+def shared_options() -> list[click.Parameter]:
+    """Return fresh shared options; a value of None means not given."""
+    return [
+        click.Option(
+            ["--endpoints"],
+            type=Endpoints(),
+            metavar="HOST:PORT,...",
+            help=f"client addresses of members; also COORD_ENDPOINTS  [default: {DEFAULT_ENDPOINTS}]",
+        ),
+        click.Option(
+            ["--timeout", "timeout_s"],
+            type=Duration(),
+            metavar="DURATION",
+            help="how long to try, such as 500ms or 10s; also COORD_TIMEOUT  [default: 5s]",
+        ),
+        click.Option(
+            ["-o", "--output", "output_format"],
+            type=click.Choice(OUTPUT_FORMATS),
+            help="tables for people, json and yaml for scripts; also COORD_OUTPUT  [default: table]",
+        ),
+        click.Option(
+            ["--color/--no-color"],
+            default=None,
+            help="default: colour on a terminal only, and not if NO_COLOR is set",
+        ),
+    ]
+
+
+class ServiceCommand(click.Command):
+    """A command with the shared options, whose function takes `Settings` first."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.params.extend(shared_options())
+
+    def invoke(self, ctx: click.Context) -> Any:
+        settings = apply_shared(ctx)
+        ctx.params["settings"] = settings
+        try:
+            return super().invoke(ctx)
+        except CoordError as error:
+            report(error, settings)
+            ctx.exit(exit_code_of(error))
+        except KeyboardInterrupt:
+            ctx.exit(ExitCode.INTERRUPTED)
+
+
+def apply_shared(ctx: click.Context) -> Settings:
+    """Take the shared options out of the parameters; they win over those before the command's name."""
+    settings = ctx.obj if isinstance(ctx.obj, Settings) else Settings()
+    given = {name: ctx.params.pop(name) for name in _SHARED}
+    settings = replace(settings, **{name: value for name, value in given.items() if value is not None})
+    ctx.color = settings.color
+    return settings
+
+
+def report(error: CoordError, settings: Settings) -> None:
+    """Say on standard error what went wrong and what to do."""
+    fail_line(str(error))
+    for line in advice_for(error, settings.endpoints):
+        click.echo(f"  {line}", err=True)
+
+
+def fail_line(message: str) -> None:
+    label = click.style("coordctl:", fg="red", bold=True)
+    click.echo(f"{label} {message}", err=True)

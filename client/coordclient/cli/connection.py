@@ -1,0 +1,65 @@
+"""A client for the length of one command, and better words for a node that is not there.
+
+Rule of this file: the only place of the program that makes a `Client`.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
+
+from coordclient import Client
+from coordclient.cli.command import Settings
+from coordclient.errors import CoordError, NoNodeError
+
+SESSION_TIMEOUT_S: Final = 10.0
+_NAMES_SHOWN: Final = 6
+
+
+@contextmanager
+def connected(settings: Settings, session_timeout_s: float = SESSION_TIMEOUT_S) -> Iterator[Client]:
+    """Connect for the length of a command; a missing node is told with what is there instead.
+
+    Raises:
+        CoordError: As the SDK does.
+    """
+    client = Client(
+        settings.endpoints,
+        session_timeout=session_timeout_s,
+        request_timeout=settings.timeout_s,
+        connect_timeout=settings.timeout_s,
+        name="coordctl",
+    )
+    with client:
+        try:
+            yield client
+        except NoNodeError as error:
+            raise NoNodeError(_with_hint(client, error), path=error.path, code=error.code) from error
+
+
+def _with_hint(client: Client, error: NoNodeError) -> str:
+    """Name the nearest node that exists, and what it has that resembles the missing one."""
+    message = f"there is no node {error.path}" if error.path else str(error)
+    missing = error.path
+    try:
+        while missing not in ("", "/"):
+            parent, _, name = missing.rpartition("/")
+            if client.exists(parent or "/") is not None:
+                return f"{message}{_what_is_there(client, parent, name)}"
+            missing = parent
+    except CoordError:
+        return message  # the hint is a courtesy; the error itself stands
+    return message
+
+
+def _what_is_there(client: Client, parent: str, missing_name: str) -> str:
+    names = client.get_children(parent or "/")
+    near = difflib.get_close_matches(missing_name, names, n=1)
+    if near:
+        return f"; did you mean {parent}/{near[0]}?"
+    if not names:
+        return f"; {parent or '/'} has no children"
+    more = f", and {len(names) - _NAMES_SHOWN} more" if len(names) > _NAMES_SHOWN else ""
+    return f"; {parent or '/'} has {', '.join(names[:_NAMES_SHOWN])}{more}"

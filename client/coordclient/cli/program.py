@@ -1,0 +1,78 @@
+"""The commands of `coordctl`. Rule of this file: it gathers them; each family has a module of its own."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import signal
+from dataclasses import replace
+from types import FrameType
+from typing import Any
+
+import click
+
+from coordclient.cli.arguments import Duration, Endpoints
+from coordclient.cli.changes import history, watch
+from coordclient.cli.cluster import session, status
+from coordclient.cli.command import Settings, apply_shared, shared_options
+from coordclient.cli.completion import completion
+from coordclient.cli.exit_codes import EXIT_CODE_HELP
+from coordclient.cli.listing import ls, tree
+from coordclient.cli.nodes import create, delete, get, set_value, stat
+from coordclient.cli.output import OUTPUT_FORMATS
+
+
+class _Program(click.Group):
+    """Takes the shared options before the command's name too."""
+
+    def invoke(self, ctx: click.Context) -> object:
+        ctx.obj = _settings_of_environment(ctx)
+        ctx.obj = apply_shared(ctx)
+        return super().invoke(ctx)
+
+
+@click.group(
+    cls=_Program,
+    params=shared_options(),
+    epilog=EXIT_CODE_HELP,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+)
+@click.version_option(importlib.metadata.version("coordclient"), prog_name="coordctl")
+def main() -> None:
+    """Look at and change what a coordsvc cluster holds.
+
+    \b
+    coordctl status                          how the cluster is
+    coordctl create /app/config v1 --parents
+    coordctl get /app/config
+    coordctl ls -l /app
+    coordctl watch -r /app                   follow changes until Ctrl-C
+    """
+    # A supervisor's SIGTERM ends a command like Ctrl-C: sessions are closed, ephemeral nodes go at once.
+    signal.signal(signal.SIGTERM, _interrupt)
+
+
+def _interrupt(_number: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+def _settings_of_environment(ctx: click.Context) -> Settings:
+    """Read COORD_* once, at the root; options win over it."""
+    found = Settings(color=False if os.environ.get("NO_COLOR") else None)
+    values: dict[str, Any] = {}
+    kinds: tuple[tuple[str, str, click.ParamType[Any]], ...] = (
+        ("COORD_ENDPOINTS", "endpoints", Endpoints()),
+        ("COORD_TIMEOUT", "timeout_s", Duration()),
+        ("COORD_OUTPUT", "output_format", click.Choice(OUTPUT_FORMATS)),
+    )
+    for variable, name, kind in kinds:
+        if text := os.environ.get(variable):
+            try:
+                values[name] = kind.convert(text, None, ctx)
+            except click.BadParameter as error:
+                raise click.UsageError(f"{variable}: {error.message}") from error
+    return replace(found, **values)
+
+
+for command in (ls, tree, get, set_value, create, delete, stat, watch, history, status, session, completion):
+    main.add_command(command)
