@@ -14,6 +14,7 @@ import grpc.aio
 from coordproto.v1 import coordination_pb2, coordination_pb2_grpc, data_pb2
 from coordsvc.api.calls import Call, call_failed
 from coordsvc.api.gateway import Gateway
+from coordsvc.replica.admission import refuse_oversized
 from coordsvc.statemachine.results import ErrorCode
 
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -47,7 +48,9 @@ class CoordinationService(coordination_pb2_grpc.CoordinationServicer):
     ) -> data_pb2.WriteResult:
         replica = self._gateway.replica
         async with Call(self._gateway, context) as call:
-            encoded = data_pb2.WriteBatch(writes=[write]).SerializeToString()
+            batch = data_pb2.WriteBatch(writes=[write])
+            refuse_oversized(batch, replica.state.settings)
+            encoded = batch.SerializeToString()
             if len(encoded) > self._gateway.frame_bytes_max:
                 limit = self._gateway.frame_bytes_max
                 raise call_failed(

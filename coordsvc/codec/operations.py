@@ -84,11 +84,12 @@ def _decode_transaction_op(message: data_pb2.TransactionOp) -> TransactionOp:
     return Check("")  # An operation of an unknown kind: fails as an invalid path.
 
 
-_DECODERS: dict[str, Callable[[data_pb2.Write], Create | Set | Delete | Transaction]] = {
+_DECODERS: dict[str, Callable[[data_pb2.Write], Create | Set | Delete | Transaction | Unknown]] = {
     "create": lambda write: decode_create(write.create),
     "set": lambda write: decode_set(write.set),
     "delete": lambda write: decode_delete(write.delete),
     "transaction": lambda write: decode_transaction(write.transaction),
+    "refused": lambda write: Unknown(write.refused),
 }
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from coordproto.v1 import coordination_pb2, data_pb2
 from coordsvc.codec import entries
 from coordsvc.codec.operations import decode_list_children
+from coordsvc.replica.admission import refuse_oversized
 from coordsvc.replica.connections import (
     STALE,
     Connection,
@@ -169,8 +170,8 @@ class Clients:
                 f"more than {limit} writes of one session in flight; wait for results before sending more",
             )
         self._check_sequence(connection, first)
+        refuse_oversized(frame.writes, self._state.settings)
         encoded = frame.writes.SerializeToString()
-        self._check_values(frame.writes, len(encoded))
         connection.next_sequence = max(connection.next_sequence, first + count)
         state = self._state
         command = entries.session_writes(
@@ -191,18 +192,6 @@ class Clients:
                 f"writes begin with sequence {first}, but {expected} comes next; "
                 "attach again and send from there",
             )
-
-    def _check_values(self, batch: data_pb2.WriteBatch, size: int) -> None:
-        """Refuse values above this member's limit. A batch that is smaller than one cannot hold one."""
-        limit = self._state.settings.value_bytes_max
-        if size <= limit:
-            return
-        for write in batch.writes:
-            for value in _values_of(write):
-                if len(value) > limit:
-                    raise FrameRefusedError(
-                        ErrorCode.LIMIT_EXCEEDED, f"a value of {len(value)} bytes; the limit is {limit}"
-                    )
 
     def _take_reads(self, connection: Connection, frame: coordination_pb2.ClientFrame) -> None:
         limit = self._state.settings.inflight_per_session_max
@@ -311,15 +300,3 @@ class Clients:
 
     def _too_many_watches(self) -> str:
         return f"more than {self._state.settings.watches_per_session_max} watches of one session; cancel some"
-
-
-def _values_of(write: data_pb2.Write) -> list[bytes]:
-    kind = write.WhichOneof("op")
-    if kind == "create":
-        return [write.create.value]
-    if kind == "set":
-        return [write.set.value]
-    if kind == "transaction":
-        ops = [*write.transaction.success, *write.transaction.failure]
-        return [op.create.value if op.WhichOneof("op") == "create" else op.set.value for op in ops]
-    return []

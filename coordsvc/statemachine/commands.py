@@ -113,7 +113,12 @@ class Transaction:
 
 @dataclass(slots=True)
 class Unknown:
-    """A write of a kind that this version does not know (an empty `oneof`): always refused."""
+    """A write of a kind that this version does not know (an empty `oneof`): always refused.
+
+    With a `reason` it stands for one that a member refused to put into the log, because of its size.
+    """
+
+    reason: str = ""
 
 
 @dataclass(slots=True)

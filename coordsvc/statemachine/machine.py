@@ -39,6 +39,8 @@ class StateMachine:
     def __init__(self, store: Store, limits: Limits, cache_bytes: int = CACHE_BYTES) -> None:
         """Load what the store holds. Raises CorruptStateError if that cannot be right."""
         record = store.get(META_KEY)
+        if record is None:
+            _expect_empty(store)
         meta = decode_meta(record) if record is not None else Meta()
         self.limits = limits
         self.applied_index = meta.applied_index  # of the newest commit
@@ -61,9 +63,6 @@ class StateMachine:
 
     def _plant(self) -> None:
         """Make the root, the only node that no transaction creates."""
-        for keys in (NODES, SESSIONS, HISTORY):
-            for key, _ in self._store.scan(*keys):
-                raise CorruptStateError(f"the store has records ({key!r}) but no counters: it is damaged")
         self._tree.replace(ROOT, None, Znode(b"", Stat(0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0)))
         self._tree.settle()
         self.node_count = 1
@@ -157,6 +156,8 @@ class StateMachine:
             result = operations.delete(operation)
         elif isinstance(operation, Transaction):
             result = carry_out(operations, operation)
+        elif operation.reason:
+            result = failures.limit_exceeded("", operation.reason)
         else:
             result = failures.invalid_argument("", "the write names no operation that this version knows")
         return result, self._conclude()
@@ -260,3 +261,10 @@ class StateMachine:
         """Read the whole store and prove that it agrees with itself. Raises CorruptStateError."""
         assert self._tree.is_clean, "only what is committed can be verified"
         check_store(self._store, self.limits, self._meta(), self.sessions)
+
+
+def _expect_empty(store: Store) -> None:
+    """Refuse a store that has lost its counters."""
+    for keys in (NODES, SESSIONS, HISTORY):
+        for key, _ in store.scan(*keys):
+            raise CorruptStateError(f"the store has records ({key!r}) but no counters: it is damaged")

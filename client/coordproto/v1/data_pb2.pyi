@@ -698,7 +698,10 @@ class Write(_message.Message):
     SET_FIELD_NUMBER: _builtins.int
     DELETE_FIELD_NUMBER: _builtins.int
     TRANSACTION_FIELD_NUMBER: _builtins.int
+    REFUSED_FIELD_NUMBER: _builtins.int
     GUARDS_FIELD_NUMBER: _builtins.int
+    refused: _builtins.str
+    """put in by a member in place of what exceeds its limits, and says why"""
     @_builtins.property
     def create(self) -> Global___Create: ...
     @_builtins.property
@@ -718,13 +721,14 @@ class Write(_message.Message):
         set: Global___Set | None = ...,
         delete: Global___Delete | None = ...,
         transaction: Global___Transaction | None = ...,
+        refused: _builtins.str = ...,
         guards: _abc.Iterable[Global___Guard] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["create", b"create", "delete", b"delete", "op", b"op", "set", b"set", "transaction", b"transaction"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create", b"create", "delete", b"delete", "op", b"op", "refused", b"refused", "set", b"set", "transaction", b"transaction"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["create", b"create", "delete", b"delete", "guards", b"guards", "op", b"op", "set", b"set", "transaction", b"transaction"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["create", b"create", "delete", b"delete", "guards", b"guards", "op", b"op", "refused", b"refused", "set", b"set", "transaction", b"transaction"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_op: _TypeAlias = _typing.Literal["create", "set", "delete", "transaction"]  # noqa: Y015
+    _WhichOneofReturnType_op: _TypeAlias = _typing.Literal["create", "set", "delete", "transaction", "refused"]  # noqa: Y015
     _WhichOneofArgType_op: _TypeAlias = _typing.Literal["op", b"op"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_op) -> _WhichOneofReturnType_op | None: ...
 
