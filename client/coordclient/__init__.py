@@ -2,6 +2,7 @@
 
 import logging
 
+from coordclient.blocking import Client, Transaction, Watch
 from coordclient.client import AsyncClient
 from coordclient.errors import (
     AccessDeniedError,
@@ -38,7 +39,13 @@ from coordclient.errors import (
     TransactionError,
     WrongLoopError,
 )
+from coordclient.recipes.blocking import Election, LeaderTerm, Lock, LockHandle, Registration, ServiceRegistry
+from coordclient.recipes.election import AsyncElection, Term
+from coordclient.recipes.grants import Loss
+from coordclient.recipes.lock import AsyncLock, AsyncLockHandle, Contender
+from coordclient.recipes.service_registry import AsyncRegistration, AsyncServiceRegistry
 from coordclient.states import State
+from coordclient.transactions import AsyncTransaction
 from coordclient.types import Consistency, Event, EventType, Instance, Leader, Node, Stat
 from coordclient.watches import WatchStream
 
@@ -47,6 +54,7 @@ logging.getLogger("coordclient").addHandler(logging.NullHandler())
 __version__ = "0.1.0"
 
 __all__ = [
+    "Client",
     "AsyncClient",
     "State",
     "Consistency",
@@ -56,7 +64,24 @@ __all__ = [
     "Leader",
     "Node",
     "Stat",
+    "Watch",
     "WatchStream",
+    "Transaction",
+    "AsyncTransaction",
+    "Lock",
+    "LockHandle",
+    "AsyncLock",
+    "AsyncLockHandle",
+    "Contender",
+    "Loss",
+    "Election",
+    "LeaderTerm",
+    "AsyncElection",
+    "Term",
+    "ServiceRegistry",
+    "Registration",
+    "AsyncServiceRegistry",
+    "AsyncRegistration",
     "CoordError",
     "RequestError",
     "AccessDeniedError",

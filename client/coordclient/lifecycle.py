@@ -66,7 +66,7 @@ class Lifecycle:
         self._endpoints = parse_endpoints(endpoints)
         self._session_timeout_ms = max(1, round(session_timeout * 1000))
         self._connect_timeout = connect_timeout
-        self._request_timeout = request_timeout
+        self.request_timeout = request_timeout
         self.name = name or socket.gethostname()
         self.namespace = namespace
         self.callbacks = Callbacks(in_threads=callbacks_in_threads)
@@ -229,7 +229,7 @@ class Lifecycle:
     # Operations
 
     def _deadline(self, timeout: float | None) -> float:
-        return clock.now() + (self._request_timeout if timeout is None else timeout)
+        return clock.now() + (self.request_timeout if timeout is None else timeout)
 
     async def _perform(self, operation: Operation) -> Answer:
         """Send an operation and wait for its answer, which is not an error."""

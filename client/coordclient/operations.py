@@ -436,6 +436,6 @@ class Operations(Lifecycle):
         """
         driver = self._running_driver()
         full_path = self.full_path(path) if path else self.namespace
-        timeout_s = self._request_timeout if timeout is None else timeout
+        timeout_s = self.request_timeout if timeout is None else timeout
         events = history(driver, path=full_path, since=since, follow=follow, timeout=timeout_s)
         return (self.relative_event(event) async for event in events)

@@ -5,7 +5,7 @@ Rule of this file: all or nothing, and a failure is raised, never returned.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from types import TracebackType
 from typing import Literal, Self, TypeAlias
 
@@ -119,7 +119,7 @@ class TransactionBuilder(Branch):
         self.otherwise = Branch(full_path)
         self.succeeded: bool | None = None
         self.results: list[OperationResult] = []
-        self._is_committed = False
+        self.is_committed = False
 
     def compare(
         self, path: str, target: CompareTarget, operator: CompareOperator, operand: int | bool | bytes
@@ -143,9 +143,9 @@ class TransactionBuilder(Branch):
 
     def message(self) -> data_pb2.Transaction:
         """Return the request; a transaction is committed once."""
-        if self._is_committed:
+        if self.is_committed:
             raise ClientStateError("this transaction has been committed already; begin a new one")
-        self._is_committed = True
+        self.is_committed = True
         return data_pb2.Transaction(
             compares=self._compares, success=self.operations, failure=self.otherwise.operations
         )
@@ -162,7 +162,7 @@ class TransactionBuilder(Branch):
         return results
 
 
-Commit = Callable[[TransactionBuilder], Awaitable[list[OperationResult]]]
+Commit = Callable[[TransactionBuilder], Coroutine[None, None, list[OperationResult]]]
 
 
 class AsyncTransaction(TransactionBuilder):
@@ -170,7 +170,7 @@ class AsyncTransaction(TransactionBuilder):
 
     def __init__(self, full_path: FullPath, commit: Commit) -> None:
         super().__init__(full_path)
-        self._commit = commit
+        self.committer = commit
 
     async def commit(self) -> list[OperationResult]:
         """Carry the transaction out and return the answers of the branch that was taken.
@@ -179,7 +179,7 @@ class AsyncTransaction(TransactionBuilder):
             TransactionError: An operation failed; nothing changed.
             CompareFailedError: The compares did not hold, and there is nothing in `otherwise`.
         """
-        return await self._commit(self)
+        return await self.committer(self)
 
     async def __aenter__(self) -> Self:
         return self
@@ -187,5 +187,5 @@ class AsyncTransaction(TransactionBuilder):
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if kind is None and not self._is_committed and not self.is_empty():
+        if kind is None and not self.is_committed and not self.is_empty():
             await self.commit()

@@ -161,12 +161,17 @@ class WatchStream:
         self._buffer.clear()
         return events
 
+    def unread(self, events: list[Event]) -> None:
+        """Put events back that a batch had taken."""
+        self._buffer.extendleft(reversed(events))
+        self._news.set()
+
     async def __anext__(self) -> Event:
         if not self._buffer:
             events = await self.batch()
             if not events:
                 raise StopAsyncIteration
-            self._buffer.extendleft(reversed(events))
+            self.unread(events)
         return self._buffer.popleft()
 
     def __aiter__(self) -> Self:

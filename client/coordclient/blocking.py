@@ -1,0 +1,408 @@
+"""`Client`: the same surface as `AsyncClient`, for threads.
+
+Rule of this file: it only waits. All clients of a process share one event loop in a background thread;
+every method hands its work over and blocks until it is done. Any number of threads may use one client,
+also from callbacks.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import AsyncIterator, Iterable, Iterator
+from functools import cached_property
+from types import TracebackType
+from typing import Self
+
+from coordclient import forks
+from coordclient.callbacks import Callback
+from coordclient.client import AsyncClient
+from coordclient.portal import Portal, shared_portal
+from coordclient.recipes.blocking import Election, Lock, ServiceRegistry, iterate
+from coordclient.states import State
+from coordclient.transactions import Commit, FullPath, TransactionBuilder
+from coordclient.types import Consistency, Created, Event, Guard, Node, OperationResult, Stat
+from coordclient.watches import BUFFER_EVENTS_MAX, WatchStream
+
+LINEARIZABLE = Consistency.LINEARIZABLE
+
+
+class Client:
+    """A client of the coordination service, for threads. `timeout=None` means `request_timeout`."""
+
+    def __init__(
+        self,
+        endpoints: str | Iterable[str] = "127.0.0.1:7400",
+        *,
+        session_timeout: float = 10.0,
+        connect_timeout: float = 10.0,
+        request_timeout: float = 10.0,
+        name: str = "",
+        namespace: str = "",
+    ) -> None:
+        """Prepare a client; does no I/O. The arguments are those of `AsyncClient`."""
+        self.asynchronous = AsyncClient(
+            endpoints,
+            session_timeout=session_timeout,
+            connect_timeout=connect_timeout,
+            request_timeout=request_timeout,
+            name=name,
+            namespace=namespace,
+            callbacks_in_threads=True,
+        )
+        self._generation = forks.generation()
+
+    def __repr__(self) -> str:
+        return repr(self.asynchronous).replace("AsyncClient", "Client", 1)
+
+    @property
+    def portal(self) -> Portal:
+        """For recipes: the way to the event loop."""
+        forks.check(self._generation)
+        return shared_portal()
+
+    # -----------------------------------------------------------------------------------------
+    # Life
+
+    def connect(self, *, timeout: float | None = None) -> Self:
+        """Open a session and return once it is there; ConnectionLostError says why it could not be."""
+        self.portal.run(self.asynchronous.connect(timeout=timeout))
+        return self
+
+    def close(self) -> None:
+        """End the session and let everything go. Idempotent, bounded in time, safe in `finally`."""
+        self.portal.run(self.asynchronous.close())
+
+    def __enter__(self) -> Self:
+        return self.connect()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @property
+    def state(self) -> State:
+        return self.asynchronous.state
+
+    @property
+    def session_id(self) -> int:
+        """Return the id of the present session; 0 if there is none."""
+        return self.asynchronous.session_id
+
+    @property
+    def session_timeout(self) -> float:
+        """Return the session timeout in seconds, as the service granted it."""
+        return self.asynchronous.session_timeout
+
+    @property
+    def valid_until(self) -> float:
+        """Return until when the session is certainly alive, on the clock of `coordclient.clock.now`."""
+        return self.asynchronous.valid_until
+
+    @property
+    def member(self) -> str:
+        """Return the name of the member that the client was last attached to."""
+        return self.asynchronous.member
+
+    @property
+    def last_zxid(self) -> int:
+        """Return the newest transaction that this client has seen; pass it on as another's `min_zxid=`."""
+        return self.asynchronous.last_zxid
+
+    def add_listener(self, listener: Callback[State]) -> None:
+        """Call `listener(state)` at every change of state, in order, in a thread of its own."""
+        self.asynchronous.add_listener(listener)
+
+    def remove_listener(self, listener: Callback[State]) -> None:
+        self.asynchronous.remove_listener(listener)
+
+    # -----------------------------------------------------------------------------------------
+    # Writes
+
+    def create(
+        self,
+        path: str,
+        value: bytes = b"",
+        *,
+        ephemeral: bool = False,
+        sequential: bool = False,
+        container: bool = False,
+        ttl: float | None = None,
+        parents: bool = False,
+        guard: Guard | None = None,
+        timeout: float | None = None,
+    ) -> str:
+        """Create a node and return its path. See `AsyncClient.create`."""
+        created = self.create_node(
+            path,
+            value,
+            ephemeral=ephemeral,
+            sequential=sequential,
+            container=container,
+            ttl=ttl,
+            parents=parents,
+            guard=guard,
+            timeout=timeout,
+        )
+        return created.path
+
+    def create_node(
+        self,
+        path: str,
+        value: bytes = b"",
+        *,
+        ephemeral: bool = False,
+        sequential: bool = False,
+        container: bool = False,
+        ttl: float | None = None,
+        parents: bool = False,
+        guard: Guard | None = None,
+        timeout: float | None = None,
+    ) -> Created:
+        """Create a node like `create`, and return its path and stat."""
+        work = self.asynchronous.create_node(
+            path,
+            value,
+            ephemeral=ephemeral,
+            sequential=sequential,
+            container=container,
+            ttl=ttl,
+            parents=parents,
+            guard=guard,
+            timeout=timeout,
+        )
+        return self.portal.run(work)
+
+    def set(
+        self,
+        path: str,
+        value: bytes,
+        *,
+        version: int | None = None,
+        guard: Guard | None = None,
+        timeout: float | None = None,
+    ) -> Stat:
+        """Set a node's value; with `version` only if that is its present version."""
+        work = self.asynchronous.set(path, value, version=version, guard=guard, timeout=timeout)
+        return self.portal.run(work)
+
+    def delete(
+        self,
+        path: str,
+        *,
+        version: int | None = None,
+        recursive: bool = False,
+        missing_ok: bool = False,
+        guard: Guard | None = None,
+        timeout: float | None = None,
+    ) -> int:
+        """Delete a node, with `recursive` and all below it at once; return how many nodes went."""
+        work = self.asynchronous.delete(
+            path, version=version, recursive=recursive, missing_ok=missing_ok, guard=guard, timeout=timeout
+        )
+        return self.portal.run(work)
+
+    def ensure_path(self, path: str, *, timeout: float | None = None) -> None:
+        """Make sure that a node exists, and its ancestors."""
+        self.portal.run(self.asynchronous.ensure_path(path, timeout=timeout))
+
+    def transaction(self, *, guard: Guard | None = None, timeout: float | None = None) -> Transaction:
+        """Begin a transaction: use it in a `with` statement, or call its `commit()`."""
+        inner = self.asynchronous.transaction(guard=guard, timeout=timeout)
+        return Transaction(self.portal, self.asynchronous.full_path, inner.committer)
+
+    # -----------------------------------------------------------------------------------------
+    # Reads
+
+    def get(
+        self,
+        path: str,
+        *,
+        watch: Callback[Event] | None = None,
+        consistency: Consistency = LINEARIZABLE,
+        min_zxid: int = 0,
+        timeout: float | None = None,
+    ) -> Node:
+        """Return a node. `watch` is called once, when it is set or deleted."""
+        work = self.asynchronous.get(
+            path, watch=watch, consistency=consistency, min_zxid=min_zxid, timeout=timeout
+        )
+        return self.portal.run(work)
+
+    def exists(
+        self,
+        path: str,
+        *,
+        watch: Callback[Event] | None = None,
+        consistency: Consistency = LINEARIZABLE,
+        min_zxid: int = 0,
+        timeout: float | None = None,
+    ) -> Stat | None:
+        """Return a node's stat, or None. `watch` is called once, when it is created, set or deleted."""
+        work = self.asynchronous.exists(
+            path, watch=watch, consistency=consistency, min_zxid=min_zxid, timeout=timeout
+        )
+        return self.portal.run(work)
+
+    def get_children(
+        self,
+        path: str,
+        *,
+        watch: Callback[Event] | None = None,
+        consistency: Consistency = LINEARIZABLE,
+        min_zxid: int = 0,
+        timeout: float | None = None,
+    ) -> list[str]:
+        """Return the names of the children, sorted. `watch` is called once, when the list changes."""
+        work = self.asynchronous.get_children(
+            path, watch=watch, consistency=consistency, min_zxid=min_zxid, timeout=timeout
+        )
+        return self.portal.run(work)
+
+    def get_children_nodes(
+        self,
+        path: str,
+        *,
+        consistency: Consistency = LINEARIZABLE,
+        min_zxid: int = 0,
+        timeout: float | None = None,
+    ) -> list[Node]:
+        """Return the children with their values and stats, sorted by name."""
+        work = self.asynchronous.get_children_nodes(
+            path, consistency=consistency, min_zxid=min_zxid, timeout=timeout
+        )
+        return self.portal.run(work)
+
+    def sync(self, *, timeout: float | None = None) -> int:
+        """Return the newest transaction: a linearizable read of nothing."""
+        return self.portal.run(self.asynchronous.sync(timeout=timeout))
+
+    def history(
+        self,
+        path: str = "",
+        *,
+        since: int | None = None,
+        follow: bool = False,
+        timeout: float | None = None,
+    ) -> Iterator[Event]:
+        """Iterate over the recorded changes. See `AsyncClient.history`."""
+
+        async def begin() -> AsyncIterator[Event]:
+            return self.asynchronous.history(path, since=since, follow=follow, timeout=timeout)
+
+        return iterate(self.portal, self.portal.run(begin()))
+
+    # -----------------------------------------------------------------------------------------
+    # Watches and recipes
+
+    def watch(
+        self,
+        path: str,
+        *,
+        recursive: bool = False,
+        callback: Callback[Event] | None = None,
+        since: int | None = None,
+        with_values: bool = True,
+        buffer_size: int = BUFFER_EVENTS_MAX,
+    ) -> Watch:
+        """Watch a path, with `recursive` and everything below it.
+
+        Use it in a `with` statement and iterate over it. With a callback it begins at once, and the
+        callback is called for each event, in order, in a thread of its own, until `close()`.
+        """
+        stream = self.asynchronous.watch(
+            path,
+            recursive=recursive,
+            callback=callback,
+            since=since,
+            with_values=with_values,
+            buffer_size=buffer_size,
+        )
+        watch = Watch(self.portal, stream)
+        return watch.start() if callback is not None else watch
+
+    def lock(self, path: str, *, timeout: float | None = None) -> Lock:
+        """Return the lock at a path; `timeout` is how long `with` waits at most."""
+        return Lock(self, path, timeout=timeout)
+
+    def election(self, path: str, value: bytes = b"") -> Election:
+        """Return the election at a path; `value` is published when we lead."""
+        return Election(self, path, value)
+
+    @cached_property
+    def services(self) -> ServiceRegistry:
+        """The service registry."""
+        return ServiceRegistry(self)
+
+
+class Transaction(TransactionBuilder):
+    """A transaction of a Client: commits at the end of `with`, unless the body raised."""
+
+    def __init__(self, portal: Portal, full_path: FullPath, commit: Commit) -> None:
+        super().__init__(full_path)
+        self._portal = portal
+        self._commit = commit
+
+    def commit(self) -> list[OperationResult]:
+        """Carry the transaction out. See `AsyncTransaction.commit`."""
+        return self._portal.run(self._commit(self))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is None and not self.is_committed and not self.is_empty():
+            self.commit()
+
+
+class Watch:
+    """The events at a path, in order, for threads. Iterate over it; `close()` ends a waiting iteration."""
+
+    def __init__(self, portal: Portal, stream: WatchStream) -> None:
+        self._portal = portal
+        self._stream = stream
+        self._events: deque[Event] = deque()
+
+    def __repr__(self) -> str:
+        return repr(self._stream)
+
+    @property
+    def path(self) -> str:
+        return self._stream.path
+
+    @property
+    def zxid(self) -> int:
+        """Return the transaction after which the stream has everything."""
+        return self._stream.zxid
+
+    def start(self) -> Self:
+        """Set the watch. Everything that happens after the return is seen."""
+        self._portal.run(self._stream.start())
+        return self
+
+    def close(self) -> None:
+        """End the stream. Idempotent."""
+        self._portal.run(self._stream.close())
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> Event:
+        if not self._events:
+            self._events.extend(self._portal.run(self._batch(), undo=self._stream.unread))
+        if not self._events:
+            raise StopIteration
+        return self._events.popleft()
+
+    async def _batch(self) -> list[Event]:
+        return await self._stream.batch()
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()

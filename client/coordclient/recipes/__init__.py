@@ -1,0 +1,1 @@
+"""Recipes: locks, elections, service discovery. Each takes a client; each is written once, for asyncio."""

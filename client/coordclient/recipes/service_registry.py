@@ -1,0 +1,350 @@
+"""Service registry: who offers a service, where, and in which state.
+
+An instance is an ephemeral node `/services/<name>/<id>` whose value is JSON. The registration keeps what
+the application wants, and makes the node again in every new session.
+
+Rule of this file: consumers work on views, immutable tuples of instances; a view stays as it is while the
+service cannot be reached.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import math
+import uuid
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass, field, replace
+from types import TracebackType
+from typing import Any, Self
+
+from coordclient.errors import (
+    ClientClosedError,
+    InstanceTakenError,
+    InvalidArgumentError,
+    NodeExistsError,
+    NoNodeError,
+    SessionExpiredError,
+    TransactionError,
+)
+from coordclient.operations import Operations
+from coordclient.states import State
+from coordclient.types import Created, Event, EventType, Instance, Node
+
+logger = logging.getLogger("coordclient.recipes")
+
+ROOT = "/services"
+FOREVER = math.inf
+SCHEMA = 1
+
+
+@dataclass(frozen=True, slots=True)
+class _Record:
+    """What an instance says about itself."""
+
+    address: str
+    port: int
+    payload: Mapping[str, Any] = field(default_factory=dict)  # JSON as the application chose it
+    status: str = "UP"
+
+    def encode(self) -> bytes:
+        content = {
+            "schema": SCHEMA,
+            "address": self.address,
+            "port": self.port,
+            "payload": dict(self.payload),
+            "status": self.status,
+        }
+        try:
+            return json.dumps(content, separators=(",", ":"), sort_keys=True).encode()
+        except (TypeError, ValueError) as error:
+            raise InvalidArgumentError(f"the payload cannot be written as JSON: {error}") from error
+
+
+def instance_of(node: Node) -> Instance | None:
+    """Read an instance from its node; None for a node that is none."""
+    name, _, identifier = node.path.rpartition("/")
+    try:
+        content = json.loads(node.value)
+    except ValueError:
+        return None
+    if not isinstance(content, dict):
+        return None
+    address, port = content.get("address"), content.get("port")
+    payload = content.get("payload") or {}
+    if not isinstance(address, str) or not isinstance(port, int) or not isinstance(payload, dict):
+        return None
+    return Instance(
+        name=name.rpartition("/")[2],
+        id=identifier,
+        address=address,
+        port=port,
+        payload=payload,
+        status=str(content.get("status", "UP")),
+        registered_at_ms=node.stat.ctime,
+        token=node.stat.czxid,
+    )
+
+
+def _checked_name(name: str, what: str) -> str:
+    if not name or "/" in name or name in (".", ".."):
+        raise InvalidArgumentError(f'{what} {name!r} must be a name without "/"')
+    return name
+
+
+class AsyncServiceRegistry:
+    """Register, discover and watch instances of services."""
+
+    def __init__(self, client: Operations, root: str = ROOT) -> None:
+        self.root = root
+        self._client = client
+
+    async def register(
+        self,
+        name: str,
+        address: str,
+        port: int,
+        *,
+        payload: Mapping[str, Any] | None = None,  # JSON as the application chose it
+        id: str | None = None,  # noqa: A002  # the name that everybody would look for
+        status: str = "UP",
+    ) -> AsyncRegistration:
+        """Announce an instance until the registration is closed, also over lost sessions.
+
+        Args:
+            id: Unique among the instances of the service; made up if not given.
+
+        Raises:
+            InstanceTakenError: Another session has registered this id.
+        """
+        if not 0 <= port < 65536:
+            raise InvalidArgumentError(f"{port} is not a port")
+        identifier = uuid.uuid4().hex if id is None else _checked_name(id, "id")
+        directory = f"{self.root}/{_checked_name(name, 'service')}"
+        record = _Record(address, port, dict(payload or {}), status)
+        registration = AsyncRegistration(self._client, directory, identifier, record)
+        await registration.open()
+        return registration
+
+    async def discover(self, name: str, *, timeout: float | None = None) -> list[Instance]:
+        """Return the instances of a service, sorted by id."""
+        directory = f"{self.root}/{_checked_name(name, 'service')}"
+        try:
+            nodes = await self._client.get_children_nodes(directory, timeout=timeout)
+        except NoNodeError:
+            return []
+        return [instance for instance in map(instance_of, nodes) if instance is not None]
+
+    async def watch(self, name: str) -> AsyncIterator[tuple[Instance, ...]]:
+        """Yield the instances of a service as they are now, and then whenever they have changed."""
+        directory = f"{self.root}/{_checked_name(name, 'service')}"
+        async with self._client.watch(directory, recursive=True) as events:
+            view = _View(directory)
+            view.reset(await self._snapshot(directory))
+            known = view.instances()
+            yield known
+            while batch := await events.batch():
+                if any(not view.apply(event) for event in batch):
+                    view.reset(await self._snapshot(directory))
+                present = view.instances()
+                if present != known:
+                    known = present
+                    yield known
+
+    async def _snapshot(self, directory: str) -> tuple[int, list[Node]]:
+        """Return the nodes, and a transaction up to which they are certainly complete."""
+        zxid = await self._client.sync(timeout=FOREVER)
+        try:
+            return zxid, await self._client.get_children_nodes(directory, timeout=FOREVER)
+        except NoNodeError:
+            return zxid, []
+
+
+class _View:
+    """The instances of one service, kept up to date by events."""
+
+    def __init__(self, directory: str) -> None:
+        self._directory = directory
+        self._zxid = 0
+        self._nodes: dict[str, Node] = {}
+
+    def reset(self, snapshot: tuple[int, list[Node]]) -> None:
+        self._zxid, nodes = snapshot
+        self._nodes = {node.path: node for node in nodes}
+
+    def apply(self, event: Event) -> bool:
+        """Take in an event. False: the view must be read anew."""
+        if event.type is EventType.RESYNC:
+            return False
+        if event.zxid <= self._zxid or event.path.rpartition("/")[0] != self._directory:
+            return True
+        known = self._nodes.get(event.path)
+        if event.type is EventType.DELETED:
+            if known is not None and event.stat is not None and known.stat.czxid <= event.stat.czxid:
+                del self._nodes[event.path]
+        elif event.stat is not None and (known is None or known.stat.mzxid <= event.stat.mzxid):
+            self._nodes[event.path] = Node(event.path, event.value, event.stat)
+        return True
+
+    def instances(self) -> tuple[Instance, ...]:
+        found = (instance_of(self._nodes[path]) for path in sorted(self._nodes))
+        return tuple(instance for instance in found if instance is not None)
+
+
+class AsyncRegistration:
+    """An announced instance. Closing it, or `async with`, takes it back."""
+
+    def __init__(self, client: Operations, directory: str, identifier: str, record: _Record) -> None:
+        self.id = identifier
+        self.path = f"{directory}/{identifier}"
+        self._client = client
+        self._directory = directory
+        self._record = record
+        self._czxid = 0
+        self._session_id = 0
+        self._former_sessions: set[int] = set()
+        self._is_closed = False
+        self._busy = asyncio.Lock()
+        self._restoring: asyncio.Task[None] | None = None
+
+    def __repr__(self) -> str:
+        state = "closed" if self._is_closed else "registered" if self.is_registered else "absent"
+        return f"<Registration {self.path} {state}>"
+
+    @property
+    def is_registered(self) -> bool:
+        """Return whether the node was made in the present session."""
+        return self._session_id != 0 and self._session_id == self._client.session_id
+
+    async def open(self) -> None:
+        """Make the node for the first time."""
+        self._client.add_internal_listener(self._state_changed)
+        making = self._client.janitor.start(self._make(), "register")
+        try:
+            await asyncio.wait([making])
+            if making.cancelled():
+                raise ClientClosedError
+            making.result()
+        except BaseException:
+            self.give_up()
+            raise
+
+    async def update(
+        self,
+        *,
+        payload: Mapping[str, Any] | None = None,  # JSON as the application chose it
+        status: str | None = None,
+        address: str | None = None,
+        port: int | None = None,
+    ) -> None:
+        """Change what is announced. While there is no session it is noted, and announced in the next."""
+        if self._is_closed:
+            raise InvalidArgumentError(f"the registration of {self.path} is closed", path=self.path)
+        changes: dict[str, Any] = {"payload": payload, "status": status, "address": address, "port": port}
+        record = replace(self._record, **{key: value for key, value in changes.items() if value is not None})
+        record.encode()
+        self._record = record  # First: whatever is under way, or comes later, announces this.
+        async with self._busy:
+            if self.is_registered and not self._is_closed:
+                await self._client.set(self.path, self._record.encode())
+
+    async def close(self) -> None:
+        """Take the instance back. Idempotent; once begun, it is carried out in any case."""
+        if self._is_closed:
+            return
+        removing = self.give_up()
+        await asyncio.wait([removing], timeout=self._client.request_timeout)
+
+    def give_up(self) -> asyncio.Task[None]:
+        """Begin to take the instance back; the janitor finishes it."""
+        self._is_closed = True
+        self._client.remove_internal_listener(self._state_changed)
+        return self._client.janitor.start(self._remove(), "unregister")
+
+    async def _remove(self) -> None:
+        async with self._busy:  # A create under way comes first, so that it cannot outlive us.
+            if not self.is_registered:
+                return
+            transaction = self._client.transaction(timeout=FOREVER)
+            transaction.check(self.path, czxid=self._czxid)
+            transaction.delete(self.path)
+            try:
+                await transaction.commit()
+            except (TransactionError, SessionExpiredError, ClientClosedError):
+                return  # It is gone, or no longer ours.
+
+    # -----------------------------------------------------------------------------------------
+    # Making the node, again and again
+
+    def _state_changed(self, state: State) -> None:
+        if state is not State.CONNECTED or self.is_registered or self._is_closed:
+            return
+        if self._restoring is None or self._restoring.done():
+            self._restoring = self._client.janitor.start(self._restore(), "register again")
+
+    async def _restore(self) -> None:
+        while not self._is_closed and not self.is_registered:
+            try:
+                await self._make()
+                logger.info("%s is registered again", self.path)
+            except SessionExpiredError:
+                continue
+            except InstanceTakenError as error:
+                logger.warning("%s; waiting until it goes", error)
+                await self._wait_until_free()
+
+    async def _wait_until_free(self) -> None:
+        async with self._client.watch(self.path, with_values=False) as events:
+            while await self._client.exists(self.path, timeout=FOREVER) is not None:
+                await events.batch()
+
+    async def _make(self) -> None:
+        """Make the node in the present session."""
+        async with self._busy:
+            while not self._is_closed:
+                try:
+                    created = await self._client.create_node(
+                        self.path, self._record.encode(), ephemeral=True, timeout=FOREVER
+                    )
+                except NoNodeError:
+                    await self._ensure_directory()
+                except NodeExistsError:
+                    await self._remove_former()
+                else:
+                    self._made(created)
+                    return
+
+    def _made(self, created: Created) -> None:
+        self._czxid = created.stat.czxid
+        self._session_id = created.stat.ephemeral_owner
+        self._former_sessions.add(self._session_id)
+
+    async def _ensure_directory(self) -> None:
+        try:
+            await self._client.create(self._directory, container=True, parents=True, timeout=FOREVER)
+        except NodeExistsError:
+            return
+
+    async def _remove_former(self) -> None:
+        """Remove what an earlier session of ours left, which the service has not given up yet."""
+        stat = await self._client.exists(self.path, timeout=FOREVER)
+        if stat is None:
+            return
+        if stat.ephemeral_owner not in self._former_sessions:
+            raise InstanceTakenError(f"{self.path} is registered by somebody else", path=self.path)
+        transaction = self._client.transaction(timeout=FOREVER)
+        transaction.check(self.path, czxid=stat.czxid)
+        transaction.delete(self.path)
+        try:
+            await transaction.commit()
+        except TransactionError:
+            return  # It has gone by itself.
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
