@@ -73,3 +73,27 @@ async def test_a_watcher_that_was_cut_off_gets_all_changes_in_order_from_another
         await writer.set("/watched", b"and on")
         async with asyncio.timeout(5):
             assert (await anext(stream)).value == b"and on", "it goes on live, with nothing twice"
+
+
+async def test_a_watcher_catches_up_on_more_than_a_connection_may_have_waiting(tmp_path: Path) -> None:
+    """Missed: 40 MiB. A connection is cut off when 16 MiB wait for it, so the replay must keep pace."""
+    value = bytes(40 << 10)
+    async with AsyncExitStack() as stack:
+        cluster, proxies = await cluster_behind_proxies(tmp_path, stack)
+        behind = ",".join(proxy.address for proxy in proxies.values())
+        writer = await stack.enter_async_context(AsyncClient(cluster.endpoints, request_timeout=30.0))
+        watcher = await stack.enter_async_context(AsyncClient(behind, session_timeout=30.0))
+        await writer.create("/watched", b"")
+        stream = await stack.enter_async_context(watcher.watch("/watched"))
+        for proxy in proxies.values():
+            proxy.refuse()
+        await asyncio.gather(
+            *(writer.set("/watched", number.to_bytes(4, "big") + value) for number in range(CHANGES))
+        )
+        for proxy in proxies.values():
+            await proxy.resume()
+        async with asyncio.timeout(20):
+            numbers = [int.from_bytes((await anext(stream)).value[:4], "big") for _ in range(CHANGES)]
+
+        assert numbers == list(range(CHANGES))
+        assert watcher.state is State.CONNECTED
