@@ -1,0 +1,1 @@
+"""Measurements against real clusters. Timings live here, never in tests."""
