@@ -61,7 +61,11 @@ def decode_raft_message(wire: peer_pb2.RaftMessage) -> Message:
         raise MalformedFrame(f"{kind.name} names no sender or no target")
     if min(wire.term, wire.log_term, wire.index, wire.commit, wire.reject_hint) < 0:
         raise MalformedFrame(f"{kind.name} from {source} has a negative number in it")
-    if wire.term == 0 and kind not in _TERMLESS:
+    if (
+        wire.term == 0
+        and kind not in _TERMLESS
+        and not (kind is MessageType.PRE_VOTE_RESPONSE and wire.reject)
+    ):
         raise MalformedFrame(f"{kind.name} from {source} has no term")
     if wire.HasField("snapshot") != (kind is MessageType.SNAPSHOT):
         raise MalformedFrame(f"{kind.name} from {source} has a snapshot where none belongs, or lacks one")

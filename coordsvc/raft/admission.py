@@ -21,8 +21,10 @@ def is_sound(state: NodeState, message: Message) -> bool:
         return False
     if kind in _UNBOUND:
         return message.term == 0 and message.index >= 0
-    if message.source == state.node_id or message.term < 1:
+    if message.source == state.node_id:
         return False
+    if message.term < 1 and not (kind is MessageType.PRE_VOTE_RESPONSE and message.reject):
+        return False  # Only a member that never saw an election may refuse a pre-vote in term 0.
     if message.index < 0 or message.commit < 0 or message.log_term < 0 or message.reject_hint < 0:
         return False
     if kind is MessageType.APPEND:
