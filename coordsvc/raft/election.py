@@ -113,6 +113,8 @@ def handle_vote_request(state: NodeState, message: Message) -> None:
         or (is_pre_vote and message.term > state.term)
     )
     is_granted = can_vote and state.log.is_up_to_date(message.index, message.log_term)
+    if is_granted and is_pre_vote and _asks_at_the_same_moment(state, message):
+        is_granted = message.source > state.node_id
     response = Message(
         MessageType.PRE_VOTE_RESPONSE if is_pre_vote else MessageType.VOTE_RESPONSE,
         state.node_id,
@@ -124,6 +126,20 @@ def handle_vote_request(state: NodeState, message: Message) -> None:
         state.election_elapsed = 0
         state.vote = message.source
     state.promise(response)
+
+
+def _asks_at_the_same_moment(state: NodeState, message: Message) -> bool:
+    """Say whether this node has itself just begun a pre-vote, with a log that is no older.
+
+    Two that both win their pre-vote split the vote, and the cluster waits for another timeout. So one of
+    them gives way, by name; only for a tick, since the other may be the only one to reach a majority.
+    """
+    return (
+        state.role is Role.PRE_CANDIDATE
+        and state.election_elapsed == 0
+        and message.log_term == state.log.last_term
+        and message.index == state.log.last_index
+    )
 
 
 def handle_vote_response(state: NodeState, message: Message) -> None:

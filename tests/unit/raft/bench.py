@@ -35,7 +35,6 @@ class Bench:
         roll: int = 0,
     ) -> None:
         self.storage = log or MemoryLog()
-        last_term = self.storage.term(self.storage.last_index())
         self.roll = roll
         self.writing: Persist | None = None
         self.batches: list[Persist] = []
@@ -44,7 +43,7 @@ class Bench:
         self.node = RaftNode(
             config,
             self.storage,
-            HardState(last_term if term is None else term, vote, commit),
+            HardState(self.storage.hard_state.term if term is None else term, vote, commit),
             Configuration(voters, voters_outgoing=outgoing, learners=learners),
             self.storage.snapshot_index if applied is None else applied,
             lambda sides: min(self.roll, sides - 1),
