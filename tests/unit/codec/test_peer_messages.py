@@ -128,6 +128,13 @@ def test_only_messages_that_are_bound_to_no_term_may_lack_one() -> None:
             refuse(wire, "no term")
 
 
+def test_a_member_that_never_saw_an_election_may_refuse_a_pre_vote() -> None:
+    """Found by the random faults of `tests/unit/replica`: its refusal carries its own term, which is 0."""
+    wire = peer_pb2.RaftMessage(type=MessageType.PRE_VOTE_RESPONSE, to="b", reject=True)
+    setattr(wire, "from", "a")
+    assert decode_raft_message(wire).reject
+
+
 def test_entries_that_do_not_follow_one_another_are_refused() -> None:
     for place, field, value in (
         (0, "index", 5),

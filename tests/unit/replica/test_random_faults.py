@@ -125,9 +125,13 @@ class World:
                 client.go_on()
         self.reconnect(self.watcher)
         self.cluster.tick()
-        for connected in (*self.clients, self.watcher):
-            if connected.member not in self.cluster.down:
-                connected.look()
+        self.look()
+
+    def look(self) -> None:
+        connected: tuple[StubbornClient | Watcher, ...] = (*self.clients, self.watcher)
+        for client in connected:
+            if client.member not in self.cluster.down:
+                client.look()
 
     def reconnect(self, client: StubbornClient | Watcher) -> None:
         """Clients go elsewhere when their member is gone, when they are refused, and now and then."""
@@ -158,8 +162,7 @@ class World:
             if self.watcher.connection.is_closed:
                 self.reconnect(self.watcher)
             self.cluster.tick()
-            for connected in (*self.clients, self.watcher):
-                connected.look()
+            self.look()
             if all(len(client.answers) == WRITES for client in self.clients):
                 break
         self.cluster.tick(20)
