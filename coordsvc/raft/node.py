@@ -17,7 +17,7 @@ from coordsvc.raft.messages import Message, MessageType
 from coordsvc.raft.progress import ProgressState
 from coordsvc.raft.ready import Persist, Ready
 from coordsvc.raft.state import NodeState, Role
-from coordsvc.raft.types import Configuration, Entry, HardState, Index, NodeId, Term
+from coordsvc.raft.types import Configuration, Entry, HardState, Index, NodeId, SnapshotMetadata, Term
 
 __all__ = [
     "RaftNode",
@@ -357,6 +357,11 @@ class RaftNode:
     @property
     def configuration(self) -> Configuration:
         return self.state.members.configuration
+
+    @property
+    def pending_snapshot(self) -> SnapshotMetadata | None:
+        """The snapshot that was accepted and is not durable yet."""
+        return self.state.log.snapshot
 
     @property
     def commit_index(self) -> Index:

@@ -13,7 +13,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from coordproto.v1 import peer_pb2
-from coordsvc.codec.peer_messages import decode_snapshot_metadata
+from coordsvc.codec.peer_messages import MalformedFrame, decode_snapshot_metadata
 from coordsvc.raft.messages import Message, MessageType
 from coordsvc.raft.ready import Persist
 from coordsvc.raft.types import SnapshotMetadata
@@ -58,7 +58,7 @@ class SnapshotReceiver:
             peer, chunk = await self._queue.get()
             try:
                 await self._take(peer, chunk)
-            except SnapshotRefused as refused:
+            except (SnapshotRefused, MalformedFrame) as refused:
                 log(logging.WARNING, "snapshot_refused", sender=peer, index=chunk.index, reason=str(refused))
                 await self._drop()
                 self._answer(peer, chunk.index, failed=True)
@@ -98,10 +98,7 @@ class SnapshotReceiver:
             snapshot=metadata,
         )
         member.replica.step_snapshot(message)
-        persist = member.replica.take_ready()
-        if persist is not None:
-            member.start_persist(persist)
-        if persist is None or persist.snapshot is None:
+        if member.replica.state.raft.pending_snapshot != metadata:
             # Not wanted any more: the log has caught up meanwhile, or the sender leads no longer.
             self._offered = None
             await member.storage.submit(incoming.builder.abort)
