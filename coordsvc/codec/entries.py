@@ -7,7 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from coordproto.v1 import log_pb2
+from google.protobuf.message import DecodeError
+
+from coordproto.v1 import data_pb2, log_pb2
+from coordsvc.codec.peer_messages import MalformedFrame
 from coordsvc.codec.results import varint
 
 
@@ -17,6 +20,25 @@ def join_commands(time_ms: int, commands: Sequence[bytes]) -> bytes:
     for command in commands:
         parts += (b"\x12", varint(len(command)), command)
     return b"".join(parts)
+
+
+def check_command(encoded: bytes) -> None:
+    """See that every member can apply a command that a peer sent: what is in the log cannot be taken back.
+
+    Raises:
+        MalformedFrame: It is not a command, or carries writes that are none.
+    """
+    try:
+        command = log_pb2.Command.FromString(encoded)
+        kind = command.WhichOneof("command")
+        if kind == "session_writes":
+            data_pb2.WriteBatch.FromString(command.session_writes.writes)
+        elif kind == "anonymous_writes":
+            data_pb2.WriteBatch.FromString(command.anonymous_writes.writes)
+    except DecodeError as error:
+        raise MalformedFrame("a forwarded command that is not one") from error
+    if kind is None:
+        raise MalformedFrame("a forwarded command of an unknown kind")
 
 
 def split_entry(data: bytes) -> log_pb2.EntryBatch:

@@ -127,7 +127,11 @@ class Replica:
             state.raft.report_leader_lost(peer)
 
     def receive(self, peer: NodeId, frames: list[peer_pb2.PeerFrame]) -> None:
-        """Take in what a peer sent, in order. Snapshot chunks go to the shell instead."""
+        """Take in what a peer sent, in order. Snapshot chunks go to the shell instead.
+
+        Raises:
+            MalformedFrame: A frame that no member sends; what stood before it has been taken in.
+        """
         for frame in frames:
             kind = frame.WhichOneof("body")
             if kind == "raft":
@@ -136,6 +140,7 @@ class Replica:
                     self.state.raft.step(message)
             elif kind == "forward":
                 for command in frame.forward.commands:
+                    entries.check_command(command)
                     self._proposals.take_in(command)
             elif kind == "confirm_request":
                 request = frame.confirm_request
