@@ -138,7 +138,7 @@ class OutgoingLink:
         self._on_link_up(self._peer, greeted.client_address)
         closed_by_host = await self._wait_until_lost(connection)
         self._connection = None
-        LOG.info("the link to member '%s' is down", self._peer)
+        LOG.info("the link to member '%s' is down: %s", self._peer, connection.end)
         self._on_link_down(self._peer, closed_by_host)
 
     async def _wait_until_lost(self, connection: _Connection) -> bool:
@@ -184,6 +184,7 @@ class _Connection(asyncio.Protocol):
         self.greeted: asyncio.Future[Greeted] = loop.create_future()
         self.lost: asyncio.Future[bool] = loop.create_future()
         self.taken_bytes = 0
+        self.end = ""  # why it was lost, for people
         self._loop = loop
         self._identity = identity
         self._peer = peer
@@ -244,6 +245,7 @@ class _Connection(asyncio.Protocol):
 
     def connection_lost(self, error: Exception | None) -> None:
         closed_by_host = not self._aborted_by_us and not isinstance(error, TimeoutError)
+        self.end = "closed here" if self._aborted_by_us else str(error or "closed by the other side")
         self._queue.clear()
         self._queued_bytes = 0
         if not self.lost.done():

@@ -1,0 +1,120 @@
+"""Whole members linked over real sockets."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+
+from coordsvc.transport.settings import LinkSettings
+from tests.unit.transport.peers import (
+    PATIENCE_S,
+    Member,
+    bound_socket,
+    end,
+    make_member,
+    number_of,
+    numbered,
+    running,
+)
+
+
+def make_cluster(*names: str) -> list[Member]:
+    sockets = {name: bound_socket() for name in names}
+    addresses = {name: bound.getsockname() for name, bound in sockets.items()}
+    return [
+        make_member(
+            name, sockets[name], {peer: address for peer, address in addresses.items() if peer != name}
+        )
+        for name in names
+    ]
+
+
+async def test_three_members_find_each_other_and_exchange_frames_in_order() -> None:
+    members = make_cluster("a", "b", "c")
+    async with running(*members):
+        for member in members:
+            await member.wait_up(2)
+            assert sorted(member.ups) == [
+                (name, f"clients-of-{name}") for name in "abc" if name != member.name
+            ]
+        for number in range(500):
+            for member in members:
+                for peer in "abc":
+                    if peer != member.name:
+                        assert member.links.send(peer, numbered(number))
+            if number % 7 == 0:
+                await asyncio.sleep(0)
+
+        for member in members:
+            await member.wait(lambda: len(member.numbers()) == 1000)  # noqa: B023 - called before the next turn
+            for peer in "abc":
+                numbers = [
+                    number_of(frame) for name, frames in member.batches if name == peer for frame in frames
+                ]
+                assert numbers == ([] if peer == member.name else list(range(500)))
+
+
+async def test_frames_that_arrive_together_are_handed_over_together() -> None:
+    a, b = make_cluster("a", "b")
+    async with running(a, b):
+        await a.wait_up()
+        a.links.send("b", [numbered(number) for number in range(100)])
+        await b.wait(lambda: len(b.numbers()) == 100)
+
+        assert [(peer, len(frames)) for peer, frames in b.batches] == [("a", 100)]
+
+
+async def test_large_and_small_frames_arrive_whole() -> None:
+    a, b = make_cluster("a", "b")
+    dice = random.Random(5)
+    sizes = [dice.choice((0, 10, 3000, 70_000, 2_000_000)) for _ in range(60)]
+    async with running(a, b):
+        await a.wait_up()
+        for number, size in enumerate(sizes):
+            assert a.links.send("b", numbered(number, size))
+        await b.wait(lambda: len(b.numbers()) == len(sizes))
+
+    received = [frame for _, frames in b.batches for frame in frames]
+    assert [(number_of(frame), len(frame.forward.commands[1])) for frame in received] == list(
+        enumerate(sizes)
+    )
+
+
+async def test_a_member_that_ends_is_noticed_and_linked_again_when_it_returns() -> None:
+    a, b = make_cluster("a", "b")
+    port = (await b.links.listen())[1]
+    async with running(a, b):
+        await a.wait_up()
+        await b.wait_up()
+
+        await end(b)
+        await a.wait(lambda: a.downs == [("b", True)])
+        assert not a.links.is_up("b")
+        again = make_member("b", bound_socket(port), {"a": await a.links.listen()})
+        async with running(again):
+            await a.wait_up(2)
+            await again.wait_up()
+            assert a.links.send("b", numbered(1))
+            await again.wait(lambda: again.numbers() == [1])
+
+
+async def test_members_of_two_clusters_at_each_others_addresses_stay_apart() -> None:
+    sockets = [bound_socket(), bound_socket()]
+    quick = LinkSettings(backoff_s_min=0.01, backoff_s_max=0.02)
+    a = make_member("a", sockets[0], {"b": sockets[1].getsockname()}, cluster_id="one", settings=quick)
+    b = make_member("b", sockets[1], {"a": sockets[0].getsockname()}, cluster_id="two", settings=quick)
+    refused = asyncio.Event()
+    warn = a.links._listener.complaints.warn
+    a.links._listener.complaints.warn = lambda subject, text: (warn(subject, text), refused.set())  # type: ignore[method-assign, assignment, func-returns-value]  # a probe
+    async with running(a, b), asyncio.timeout(PATIENCE_S):
+        await refused.wait()
+
+        assert (a.ups, b.ups, a.batches, b.batches) == ([], [], [], [])
+
+
+async def test_sending_to_nobody_is_refused_without_an_error() -> None:
+    (a,) = make_cluster("a")
+
+    async with running(a):
+        assert not a.links.send("nobody", numbered(1))
+        assert not a.links.is_up("nobody")
