@@ -75,7 +75,7 @@ class ClientHandle:
             await self._event.wait()
         items = connection.take()
         self._unpaused.set()
-        if connection.reads:
+        if connection.reads or connection.catch_up is not None:
             self._gateway.replica.taken(connection)
             self._gateway.changed()
         return items

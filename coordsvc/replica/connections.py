@@ -20,6 +20,8 @@ STALE = 2
 
 NOT_CONFIRMED = -1
 
+FRAME_BYTES_GOAL = 1 << 20  # one frame to a client carries so much, or one larger item
+
 
 class ConnectionState(Enum):
     ATTACHING = "attaching"  # the attach is on its way through the log
@@ -70,6 +72,7 @@ class Connection:
     outgoing: list[bytes] = field(default_factory=list)  # encoded ServerItems
     outgoing_bytes: int = 0
     held: list[bytes] = field(default_factory=list)  # answers that must follow the replayed events
+    held_bytes: int = 0  # counted in `outgoing_bytes` too
     backlog: list[object] = field(default_factory=list)  # frames that came while not live
     next_sequence: int = 0  # 0: the first frame after attaching may begin anywhere up to last applied + 1
     answered_sequence: int = -1  # -1: nothing was asked for on this connection yet
@@ -94,10 +97,16 @@ class Connection:
         self.outgoing.append(item)
         self.outgoing_bytes += len(item)
 
+    @property
+    def unread_bytes(self) -> int:
+        """How much could be sent and was not taken yet."""
+        return self.outgoing_bytes - self.held_bytes
+
     def reply(self, item: bytes) -> None:
         """Queue an answer; while events are being replayed it waits behind them."""
         if self.catch_up is not None:
             self.held.append(item)
+            self.held_bytes += len(item)
             self.outgoing_bytes += len(item)
         else:
             self.push(item)
@@ -105,13 +114,24 @@ class Connection:
     def release_held(self) -> None:
         self.outgoing += self.held
         self.held = []
+        self.held_bytes = 0
 
     def take(self) -> list[bytes]:
-        """Hand over everything that waits to be sent."""
+        """Hand over what waits to be sent: everything, or as much as one frame should carry."""
         items = self.outgoing
-        self.outgoing = []
-        self.outgoing_bytes = sum(map(len, self.held))
-        return items
+        if self.unread_bytes <= FRAME_BYTES_GOAL:
+            self.outgoing = []
+            self.outgoing_bytes = self.held_bytes
+            return items
+        count = size = 0
+        for item in items:
+            if count and size + len(item) > FRAME_BYTES_GOAL:
+                break
+            size += len(item)
+            count += 1
+        self.outgoing = items[count:]
+        self.outgoing_bytes -= size
+        return items[:count]
 
     def settle(self, sequence: int, now_ms: int) -> None:
         """Everything up to `sequence` has been answered here."""

@@ -201,6 +201,7 @@ class Replica:
 
     def taken(self, connection: Connection) -> None:
         """The shell has sent what was queued for this connection."""
+        self._delivery.taken(connection)
         self._reads.taken(connection)
 
     def ask_to_move(self, reason: str) -> None:

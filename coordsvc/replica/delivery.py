@@ -112,9 +112,12 @@ class Delivery:
                 self.replay(connection, watches)
 
     def step(self, connection: Connection) -> None:
-        """Replay one slice of history for a connection that catches up."""
+        """Replay one slice of history for a connection that catches up, unless its client is behind."""
         catch_up = connection.catch_up
         if catch_up is None:
+            return
+        if connection.unread_bytes > self._state.settings.pause_outgoing_bytes:
+            del self._state.catching_up[connection.number]  # `taken` goes on when the client has read.
             return
         machine = self._state.machine
         if catch_up.cursor < machine.zxid:
@@ -126,6 +129,11 @@ class Delivery:
             if connection.is_closed or catch_up.cursor < machine.zxid:
                 return
         self._finish(connection, catch_up)
+
+    def taken(self, connection: Connection) -> None:
+        """The client has read what was queued for it: replay more."""
+        if connection.catch_up is not None and not connection.is_closed:
+            self._state.catching_up[connection.number] = connection
 
     def _finish(self, connection: Connection, catch_up: CatchUp) -> None:
         state = self._state

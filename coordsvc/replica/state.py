@@ -34,7 +34,7 @@ class ReplicaState:
     leader: NodeId | None = None
     connections: dict[int, Connection] = field(default_factory=dict)
     by_session: dict[int, Connection] = field(default_factory=dict)
-    catching_up: dict[int, Connection] = field(default_factory=dict)
+    catching_up: dict[int, Connection] = field(default_factory=dict)  # and their clients keep pace
     registry: WatchRegistry = field(default_factory=WatchRegistry)
     clock: SessionClock = field(default_factory=SessionClock)
     client_addresses: dict[NodeId, str] = field(default_factory=dict)  # of the members, where known
@@ -58,7 +58,7 @@ class ReplicaState:
             connection.release_held()
         else:
             connection.outgoing.clear()  # It did not read them; it will get them again after re-attaching.
-            connection.outgoing_bytes = 0
+            connection.outgoing_bytes = connection.held_bytes
         connection.push(error_item(Failure(code, message), self.leader_hint()))
         self.drop_connection(connection)
 
