@@ -109,7 +109,6 @@ def handle_append_response(state: NodeState, message: Message) -> None:
     # A follower that is told of nothing new still leaves PROBE, in which report_unreachable put it.
     if not is_news and not (progress.state is ProgressState.PROBE and progress.match == index):
         return
-    state.append_due = True
     if progress.state is ProgressState.REPLICATE:
         progress.inflights.free_to(index)
     elif progress.state is ProgressState.PROBE:
@@ -118,6 +117,8 @@ def handle_append_response(state: NodeState, message: Message) -> None:
         # Whichever snapshot it installed: it can go on from the log.
         progress.become_replicate()
     advance_commit(state)
+    if progress.next <= log.last_index or progress.can_bump_commit(log.commit):
+        state.append_due = True
     if state.transferee == progress.node and progress.match == log.last_index:
         send_timeout_now(state, progress.node)
 
@@ -148,7 +149,7 @@ def handle_heartbeat_response(state: NodeState, message: Message) -> None:
         # (then empty), and also to a follower that is up to date but in PROBE.
         if progress.match < state.log.last_index or progress.state is ProgressState.PROBE:
             progress.append_due = True
-        state.append_due = True
+            state.append_due = True
     if message.context:
         reads.handle_acknowledgement(state, message.source, message.context)
 

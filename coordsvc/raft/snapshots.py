@@ -42,7 +42,6 @@ def report_snapshot(state: NodeState, node: NodeId, *, is_installed: bool) -> No
     progress.become_probe()
     # Wait for the follower to speak, by its acknowledgement or by a heartbeat, before the next try.
     progress.flow_paused = True
-    state.append_due = True
 
 
 def handle_snapshot(state: NodeState, message: Message) -> None:

@@ -9,10 +9,10 @@ import random
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 
-from coordsvc.raft.invariants import ClusterChecker, check_node, check_step, observe
+from coordsvc.raft.invariants import ClusterChecker, Observation, check_node, check_step, observe
 from coordsvc.raft.messages import Message, MessageType
 from coordsvc.raft.node import RaftConfig, RaftNode
-from coordsvc.raft.ready import Persist, ReadState
+from coordsvc.raft.ready import Persist, ReadState, Ready
 from coordsvc.raft.types import Configuration, Entry, HardState, Index, NodeId
 from tests.unit.raft.memory_log import MemoryLog
 
@@ -109,6 +109,17 @@ class Cluster:
         assert leaders, "no leader"
         return max(leaders, key=lambda node: node.term)
 
+    # --- hooks for who writes down what happens -----------------------------------------------------
+
+    def note_ready(self, name: NodeId, ready: Ready) -> None:
+        """`name` has handed out `ready`."""
+
+    def note_step(self, name: NodeId, before: Observation) -> None:
+        """Something has happened to `name`, which was as `before`."""
+
+    def note_delivery(self, message: Message) -> None:
+        """`message` is about to arrive."""
+
     # --- the network -----------------------------------------------------------------------------
 
     def cut(self, first: NodeId, second: NodeId) -> None:
@@ -147,6 +158,7 @@ class Cluster:
         result = action(node)
         check_node(node)
         check_step(before, observe(node), node)
+        self.note_step(name, before)
         storages = {key: member.storage for key, member in self.members.items()}
         self.checker.check((member.node for member in self.members.values()), storages)
         return result
@@ -182,6 +194,7 @@ class Cluster:
         if not member.node.has_ready():
             return False
         ready = member.node.ready()
+        self.note_ready(name, ready)
         if member.writing is None:
             member.writing = ready.persist
         else:
@@ -224,6 +237,7 @@ class Cluster:
         if is_cut or message.type in self._dropped or message.target not in self.members:
             self.lost.append(message)
             return
+        self.note_delivery(message)
         self.act(message.target, lambda node: node.step(replace(message)))
 
     def settle(self) -> None:
