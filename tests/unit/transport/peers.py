@@ -115,6 +115,7 @@ async def running(*members: Member) -> AsyncIterator[None]:
     for member in members:
         await member.links.listen()
         member.task = asyncio.create_task(member.links.run(), name=member.name)
+    await asyncio.sleep(0)  # a task that is cancelled before its first step would clean nothing up
     try:
         yield
     finally:
