@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from coordsvc.raft.invariants import check_node, check_step, observe
@@ -120,6 +120,7 @@ messages = st.builds(
 )
 
 
+@settings(deadline=None)
 @given(st.sampled_from(Role), st.lists(messages, max_size=12))
 def test_no_message_whatsoever_raises_or_breaks_an_invariant(role: Role, received: list[Message]) -> None:
     bench = Bench(learners=("d",), log=stored(1, 1, 2))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from itertools import combinations
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from coordsvc.raft.quorum import UNBOUNDED, VoteResult, joint_index, joint_vote, majority_index, majority_vote
@@ -49,6 +49,7 @@ def slow_vote(incoming: list[NodeId], outgoing: list[NodeId], votes: dict[NodeId
     return VoteResult.PENDING if enough(yes | silent) else VoteResult.LOST
 
 
+@settings(deadline=None)
 @given(halves, matches)
 def test_majority_index_is_what_some_majority_has_reached(
     voters: list[NodeId], match: dict[NodeId, Index]
@@ -56,6 +57,7 @@ def test_majority_index_is_what_some_majority_has_reached(
     assert majority_index([match[name] for name in voters]) == slow_index(voters, match)
 
 
+@settings(deadline=None)
 @given(halves, halves, matches)
 def test_joint_index_needs_both_halves(
     incoming: list[NodeId], outgoing: list[NodeId], match: dict[NodeId, Index]
@@ -65,6 +67,7 @@ def test_joint_index_needs_both_halves(
     assert fast == min(slow_index(incoming, match), slow_index(outgoing, match))
 
 
+@settings(deadline=None)
 @given(halves, ballots)
 def test_majority_vote_is_decided_when_the_silent_cannot_change_it(
     voters: list[NodeId], votes: dict[NodeId, bool]
@@ -72,6 +75,7 @@ def test_majority_vote_is_decided_when_the_silent_cannot_change_it(
     assert majority_vote(voters, votes) is slow_vote(voters, [], votes)
 
 
+@settings(deadline=None)
 @given(halves, halves, ballots)
 def test_joint_vote_needs_both_halves(
     incoming: list[NodeId], outgoing: list[NodeId], votes: dict[NodeId, bool]
