@@ -6,8 +6,13 @@ Rule of this file: bytes in, bytes out; whatever goes wrong becomes `ConnectionL
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Sequence
 from typing import TypeAlias
+
+# gRPC's C core writes to stderr, by itself, that a server went away. It is no news to us, and nobody's
+# to hear who did not ask for it. Whoever sets the variable, or imports gRPC first, keeps the say.
+os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
 
 import grpc
 import grpc.aio
@@ -68,7 +73,11 @@ class Connection:
 
     async def close(self) -> None:
         self._stream.cancel()
-        await self._channel.close()
+        try:
+            await self._channel.close()
+        finally:
+            # gRPC lets go of the socket only when nobody refers to the call any more.
+            del self._stream, self._channel
 
     def _say(self, error: BaseException) -> str:
         if isinstance(error, grpc.aio.AioRpcError):

@@ -26,7 +26,7 @@ logger = logging.getLogger("coordclient.session")
 ATTEMPT_SECONDS_MIN = 1.0
 ATTEMPT_SECONDS_MAX = 5.0
 CLOSE_SECONDS_MAX = 2.0
-STEADY_SECONDS = 1.0  # a connection that lasted this long was a success
+STEADY_SECONDS = 1.0  # a connection that lasted this long, or answered anything, was a success
 TIMER_SECONDS_MIN = 0.005
 
 Listener = Callable[[State], None]
@@ -91,8 +91,9 @@ class SessionDriver:
             logger.info("the session could not be closed in time; it will expire by itself")
         finally:
             self._stop()
-        if self._runner is not None:
-            await asyncio.wait([self._runner])
+        runner, self._runner = self._runner, None
+        if runner is not None:
+            await asyncio.wait([runner])
 
     def _stop(self) -> None:
         self.core.give_up()
@@ -118,6 +119,7 @@ class SessionDriver:
             if pause:
                 await asyncio.sleep(pause)
             attached_at = None
+            answers = self.core.answers
             connection = Connection(endpoint)
             try:
                 await self._attach(connection)
@@ -131,7 +133,7 @@ class SessionDriver:
             failed = endpoint
             if attached_at is None:
                 self.core.attach_failed()
-            elif clock.now() - attached_at > STEADY_SECONDS:
+            elif self.core.answers > answers or clock.now() - attached_at > STEADY_SECONDS:
                 self.endpoints.succeeded()
             self._hand_out()
 
@@ -163,12 +165,15 @@ class SessionDriver:
         finally:
             for task in tasks:
                 task.cancel()
-            results = await asyncio.gather(*tasks, return_exceptions=True)
+            await asyncio.wait(tasks)
+            ends = [task.exception() for task in tasks if not task.cancelled()]
+            if isinstance(ends[0] if ends else None, ConnectionLostError):
+                self.last_failure = str(ends[0])
             self.core.connection_lost()
             self._hand_out()
-        for result in results:
-            if isinstance(result, Exception):
-                raise result
+        for error in ends:
+            if error is not None:
+                raise error
 
     async def _wait_until_broken(self) -> None:
         await self._is_broken.wait()

@@ -103,7 +103,7 @@ class SessionCore:
         self._renewal = Renewal(timeout_ms / 1000)
         self._answered_zxid = 0
         self._answers_at_last_ping = 0
-        self._answers = 0
+        self.answers = 0  # how many operations the service has answered, over all sessions
         self._attaching_session_id = 0
         self._is_moving = False  # nobody need know of a change of connection that succeeds at once
         self._close_wanted = False
@@ -141,10 +141,11 @@ class SessionCore:
             self._earliest_deadline = operation.deadline
 
     def abandon(self, operation: Operation) -> None:
-        """Forget an operation whose caller has gone. A write that was sent may still be applied."""
+        """Forget an operation whose caller has gone. A write that was sent may still be applied.
+
+        What was sent counts as in flight until it is answered, because the service counts it, too.
+        """
         operation.is_settled = True
-        if operation.read is not None and self._reads.pop(operation.sequence, None) is not None:
-            self._in_flight_bytes -= operation.size
         if operation.watch is not None:
             self.cancel_watch(operation.watch)
 
@@ -229,8 +230,8 @@ class SessionCore:
 
     def _add_ping(self, frame: coordination_pb2.ClientFrame, now: float) -> None:
         frame.ping = self._renewal.ping_sent(now)
-        is_idle = self._answers == self._answers_at_last_ping
-        self._answers_at_last_ping = self._answers
+        is_idle = self.answers == self._answers_at_last_ping
+        self._answers_at_last_ping = self.answers
         if not len(self.watches) or not is_idle:
             return
         # An idle watcher would fall behind the history that is kept, although it has missed nothing:
@@ -341,7 +342,7 @@ class SessionCore:
         if operation is None:
             return
         is_error = result.HasField("error")
-        if is_error and result.error.code in _PASSING:
+        if is_error and result.error.code in _PASSING and not operation.is_settled:
             operation.refusal = result.error.message
             self._postponed.append(operation)
             self._retry_at = min(self._retry_at, now + RETRY_SECONDS)
@@ -358,7 +359,7 @@ class SessionCore:
         self._settle(operation, result)
 
     def _saw_answer(self, zxid: int) -> None:
-        self._answers += 1
+        self.answers += 1
         # Every event up to here stands before this answer (promise G6).
         if zxid > self._answered_zxid:
             self._answered_zxid = zxid
