@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -16,6 +16,7 @@ from click.testing import CliRunner, Result
 
 from coordclient.cli import main
 from coordclient.cli.service_calls import ask_status
+from coordproto.v1.coordination_pb2 import StatusResponse
 from tests.processes.cluster import MemberProcess, free_ports
 
 pytestmark = pytest.mark.processes
@@ -29,20 +30,20 @@ def member(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MemberProcess]:
     member = MemberProcess("a", free_ports(3), tmp_path_factory.mktemp("coordctl"))
     member.start(f"a={member.peer_address}")
     try:
-        wait_until_it_leads(member)
+        wait_until(member, lambda reply: bool(reply.leader))
         yield member
     finally:
         member.end()
 
 
-def wait_until_it_leads(member: MemberProcess) -> None:
+def wait_until(member: MemberProcess, holds: Callable[[StatusResponse], bool]) -> None:
     deadline_s = time.monotonic() + START_WITHIN_S
     while time.monotonic() < deadline_s:
         reply = ask_status([member.endpoint], timeout_s=1.0)[0].reply
-        if reply is not None and reply.leader:
+        if reply is not None and holds(reply):
             return
         time.sleep(0.05)
-    raise AssertionError(f"no leader:\n{member.log_text()}")
+    raise AssertionError(f"not in time:\n{member.log_text()}")
 
 
 def coordctl(member: MemberProcess, *arguments: str, value: bytes | None = None) -> Result:
@@ -189,6 +190,21 @@ def test_a_missing_node_is_told_with_what_is_there(member: MemberProcess) -> Non
     assert "/hint has config" in elsewhere.stderr
 
 
+def test_a_missing_parent_is_told_with_the_option_that_makes_it(member: MemberProcess) -> None:
+    result = coordctl(member, "create", "/no/parents/yet")
+
+    assert result.exit_code == 4
+    assert "there is no node /no" in result.stderr
+    assert "--parents creates what is missing" in result.stderr
+
+
+def test_a_command_with_a_slip_is_told_with_the_right_one() -> None:
+    result = CliRunner().invoke(main, ["staus"])
+
+    assert result.exit_code == 2
+    assert "'status'" in result.stderr
+
+
 def test_conflicts_have_their_exit_code_and_say_what_is(member: MemberProcess) -> None:
     done(coordctl(member, "create", "/conflict/child", "--parents"))
 
@@ -272,6 +288,41 @@ def test_a_host_that_does_not_exist_is_named() -> None:
 
     assert result.exit_code == 3
     assert "there is no host 'no-such-host.invalid'" in result.stderr
+
+
+def test_a_stale_read_answers_like_any_other(member: MemberProcess) -> None:
+    done(coordctl(member, "create", "/stale/a/b", "v", "--parents"))
+
+    assert done(coordctl(member, "get", "/stale/a/b", "--stale")) == "v"
+    assert done(coordctl(member, "ls", "-r", "/stale", "--stale")) == "/stale/a\n/stale/a/b\n"
+    assert done(coordctl(member, "tree", "/stale", "--stale")).splitlines() == [
+        "/stale",
+        "└── a",
+        "    └── b",
+    ]
+    missing = coordctl(member, "stat", "/stale/x", "--stale")
+    assert missing.exit_code == 4
+    assert "/stale has a" in missing.stderr
+
+
+def test_without_a_leader_it_says_so_and_stale_reads_go_on(tmp_path: Path) -> None:
+    lone = MemberProcess("a", free_ports(3), tmp_path)
+    absent = free_ports(2)
+    lone.start(f"a={lone.peer_address},b=127.0.0.1:{absent[0]},c=127.0.0.1:{absent[1]}")
+    try:
+        wait_until(lone, lambda reply: bool(reply.member))
+
+        write = coordctl(lone, "create", "/a", "--timeout", "1s")
+        stale = coordctl(lone, "get", "/", "--stale")
+        status = coordctl(lone, "status")
+    finally:
+        lone.end()
+
+    assert write.exit_code == 3
+    assert "a answers but knows no leader: a majority of the 3 members must run" in write.stderr
+    assert stale.exit_code == 0
+    assert status.exit_code == 3
+    assert "no leader" in status.stdout
 
 
 def test_colour_is_for_terminals(member: MemberProcess) -> None:

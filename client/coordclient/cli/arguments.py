@@ -5,6 +5,7 @@ Rule of this file: what is wrong is refused before anything is sent, with the wo
 
 from __future__ import annotations
 
+import posixpath
 import re
 import sys
 from pathlib import Path
@@ -35,6 +36,9 @@ class ZnodePath(click.ParamType[str]):
         if "//" in path:
             fixed = re.sub("/+", "/", path)
             self.fail(f"{path!r} has an empty name in it; did you mean {fixed!r}?", param, ctx)
+        if any(name in (".", "..") for name in path.split("/")):
+            fixed = posixpath.normpath(path)
+            self.fail(f"{path!r}: '.' and '..' are no names; did you mean {fixed!r}?", param, ctx)
         return path if self._keep_final_slash or path == "/" else path.removesuffix("/")
 
 

@@ -15,7 +15,7 @@ from coordclient.cli.arguments import DEFAULT_ENDPOINTS, Duration, Endpoints
 from coordclient.cli.diagnosis import advice_for
 from coordclient.cli.exit_codes import ExitCode, exit_code_of
 from coordclient.cli.output import OUTPUT_FORMATS
-from coordclient.errors import CoordError
+from coordclient.errors import ConnectionLostError, CoordError
 
 DEFAULT_TIMEOUT_S: Final = 5.0
 _SHARED: Final = ("endpoints", "timeout_s", "output_format", "color")
@@ -93,8 +93,13 @@ def apply_shared(ctx: click.Context) -> Settings:
 
 def report(error: CoordError, settings: Settings) -> None:
     """Say on standard error what went wrong and what to do."""
-    fail_line(str(error))
-    for line in advice_for(error, settings.endpoints):
+    advice = list(advice_for(error, settings.endpoints))
+    message = str(error)
+    if isinstance(error, ConnectionLostError) and advice:
+        # The advice says of every endpoint what the message, in the transport's words, says of the last one.
+        message = message.partition(": ")[0]
+    fail_line(message)
+    for line in (*getattr(error, "__notes__", ()), *advice):
         click.echo(f"  {line}", err=True)
 
 

@@ -8,11 +8,13 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Final
+from typing import Final, Protocol
 
 from coordclient import Client
 from coordclient.cli.command import Settings
+from coordclient.cli.stale_reads import StaleReader
 from coordclient.errors import CoordError, NoNodeError
+from coordclient.types import Node, Stat
 
 SESSION_TIMEOUT_S: Final = 10.0
 _NAMES_SHOWN: Final = 6
@@ -32,30 +34,61 @@ def connected(settings: Settings, session_timeout_s: float = SESSION_TIMEOUT_S) 
         connect_timeout=settings.timeout_s,
         name="coordctl",
     )
-    with client:
-        try:
+    with client, _hints(client):
+        yield client
+
+
+class Reader(Protocol):
+    """What commands that only read need."""
+
+    def get(self, path: str) -> Node: ...  # pragma: no cover
+    def exists(self, path: str) -> Stat | None: ...  # pragma: no cover
+    def get_children(self, path: str) -> list[str]: ...  # pragma: no cover
+    def get_children_nodes(self, path: str) -> list[Node]: ...  # pragma: no cover
+
+
+@contextmanager
+def reader(settings: Settings, *, stale: bool) -> Iterator[Reader]:
+    """Read through a session, or `stale` from any member that answers: that works without a leader.
+
+    Raises:
+        CoordError: As the SDK does.
+    """
+    if not stale:
+        with connected(settings) as client:
             yield client
-        except NoNodeError as error:
-            raise NoNodeError(_with_hint(client, error), path=error.path, code=error.code) from error
+        return
+    source = StaleReader(settings.endpoints.split(","), settings.timeout_s)
+    with source, _hints(source):
+        yield source
 
 
-def _with_hint(client: Client, error: NoNodeError) -> str:
+@contextmanager
+def _hints(source: Reader) -> Iterator[None]:
+    try:
+        yield
+    except NoNodeError as error:
+        error.message = _with_hint(source, error)
+        raise
+
+
+def _with_hint(source: Reader, error: NoNodeError) -> str:
     """Name the nearest node that exists, and what it has that resembles the missing one."""
     message = f"there is no node {error.path}" if error.path else str(error)
     missing = error.path
     try:
         while missing not in ("", "/"):
             parent, _, name = missing.rpartition("/")
-            if client.exists(parent or "/") is not None:
-                return f"{message}{_what_is_there(client, parent, name)}"
+            if source.exists(parent or "/") is not None:
+                return f"{message}{_what_is_there(source, parent, name)}"
             missing = parent
     except CoordError:
         return message  # the hint is a courtesy; the error itself stands
     return message
 
 
-def _what_is_there(client: Client, parent: str, missing_name: str) -> str:
-    names = client.get_children(parent or "/")
+def _what_is_there(source: Reader, parent: str, missing_name: str) -> str:
+    names = source.get_children(parent or "/")
     near = difflib.get_close_matches(missing_name, names, n=1)
     if near:
         return f"; did you mean {parent}/{near[0]}?"

@@ -6,11 +6,10 @@ from collections.abc import Iterable, Iterator
 
 import click
 
-from coordclient import Client, Consistency
 from coordclient.cli.arguments import ZnodePath
 from coordclient.cli.command import ServiceCommand, Settings
-from coordclient.cli.connection import connected
-from coordclient.cli.nodes import consistency, stale_option
+from coordclient.cli.connection import Reader, reader
+from coordclient.cli.nodes import stale_option
 from coordclient.cli.output import Data, moment, node_data, preview, print_data, print_table, session_name
 from coordclient.errors import NoNodeError
 from coordclient.types import Node
@@ -23,12 +22,12 @@ from coordclient.types import Node
 @stale_option
 def ls(settings: Settings, path: str, is_long: bool, recursive: bool, stale: bool) -> None:
     """List the children of a node."""
-    with connected(settings) as client:
+    with reader(settings, stale=stale) as source:
         if not (is_long or recursive) and settings.for_people:
-            for name in client.get_children(path, consistency=consistency(stale)):
+            for name in source.get_children(path):
                 click.echo(name)
             return
-        nodes = list(_below(client, path, consistency(stale), recursive=recursive))
+        nodes = list(_below(source, path, recursive=recursive))
     if not settings.for_people:
         print_data([node_data(node) for node in nodes], settings.output_format)
     elif is_long:
@@ -47,14 +46,14 @@ def ls(settings: Settings, path: str, is_long: bool, recursive: bool, stale: boo
 @stale_option
 def tree(settings: Settings, path: str, depth: int, with_values: bool, stale: bool) -> None:
     """Draw a node and everything below it."""
-    with connected(settings) as client:
+    with reader(settings, stale=stale) as source:
         if not settings.for_people:
-            root = client.get(path, consistency=consistency(stale))
-            print_data(_tree_data(client, root, depth, consistency(stale)), settings.output_format)
+            root = source.get(path)
+            print_data(_tree_data(source, root, depth), settings.output_format)
             return
-        top = _children(client, path, consistency(stale), must_exist=True)
+        top = _children(source, path, must_exist=True)
         click.echo(path)
-        _draw(client, top, depth, "", consistency(stale), with_values=with_values)
+        _draw(source, top, depth, "", with_values=with_values)
 
 
 _LONG_COLUMNS = ("VERSION", "BYTES", "CHILDREN", "EPHEMERAL OF", "MODIFIED", "NAME")
@@ -75,9 +74,9 @@ def _name_of(node: Node) -> str:
     return node.path.rpartition("/")[2]
 
 
-def _below(client: Client, path: str, wanted: Consistency, *, recursive: bool) -> Iterator[Node]:
+def _below(source: Reader, path: str, *, recursive: bool) -> Iterator[Node]:
     """Yield the children, each followed by what is below it: the order of a tree."""
-    pending = [iter(_children(client, path, wanted, must_exist=True))]
+    pending = [iter(_children(source, path, must_exist=True))]
     while pending:
         node = next(pending[-1], None)
         if node is None:
@@ -85,12 +84,12 @@ def _below(client: Client, path: str, wanted: Consistency, *, recursive: bool) -
             continue
         yield node
         if recursive and node.stat.num_children:
-            pending.append(iter(_children(client, node.path, wanted)))
+            pending.append(iter(_children(source, node.path)))
 
 
-def _children(client: Client, path: str, wanted: Consistency, *, must_exist: bool = False) -> list[Node]:
+def _children(source: Reader, path: str, *, must_exist: bool = False) -> list[Node]:
     try:
-        return client.get_children_nodes(path, consistency=wanted)
+        return source.get_children_nodes(path)
     except NoNodeError:
         if must_exist:
             raise
@@ -98,11 +97,10 @@ def _children(client: Client, path: str, wanted: Consistency, *, must_exist: boo
 
 
 def _draw(
-    client: Client,
+    source: Reader,
     nodes: Iterable[Node],
     depth: int,
     indent: str,
-    wanted: Consistency,
     *,
     with_values: bool,
 ) -> None:
@@ -116,8 +114,8 @@ def _draw(
         if depth == 1:
             click.echo(f"{below}… {node.stat.num_children} below")
             continue
-        children = _children(client, node.path, wanted)
-        _draw(client, children, depth - 1, below, wanted, with_values=with_values)
+        children = _children(source, node.path)
+        _draw(source, children, depth - 1, below, with_values=with_values)
 
 
 def _label(node: Node, *, with_values: bool) -> str:
@@ -127,7 +125,7 @@ def _label(node: Node, *, with_values: bool) -> str:
     return name + value + owner
 
 
-def _tree_data(client: Client, node: Node, depth: int, wanted: Consistency) -> Data:
+def _tree_data(source: Reader, node: Node, depth: int) -> Data:
     """Return a node with its children inside it; `children` is null below the depth that was asked for."""
     data = node_data(node)
     if not node.stat.num_children:
@@ -136,6 +134,6 @@ def _tree_data(client: Client, node: Node, depth: int, wanted: Consistency) -> D
         data["children"] = None
     else:
         below = depth - 1
-        children = _children(client, node.path, wanted)
-        data["children"] = [_tree_data(client, child, below, wanted) for child in children]
+        children = _children(source, node.path)
+        data["children"] = [_tree_data(source, child, below) for child in children]
     return data

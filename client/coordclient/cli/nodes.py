@@ -8,10 +8,10 @@ from pathlib import Path
 
 import click
 
-from coordclient import Client, Consistency, State
+from coordclient import Client, State
 from coordclient.cli.arguments import Duration, ZnodePath, read_value
 from coordclient.cli.command import ServiceCommand, Settings
-from coordclient.cli.connection import SESSION_TIMEOUT_S, connected
+from coordclient.cli.connection import SESSION_TIMEOUT_S, connected, reader
 from coordclient.cli.output import node_data, print_data, print_fields, session_name, stat_data, stat_fields
 from coordclient.errors import NodeExistsError, NoNodeError, SessionExpiredError
 
@@ -21,7 +21,7 @@ _value_file = click.option(
     help="take the value from FILE; - is standard input",
 )
 stale_option = click.option(
-    "--stale", is_flag=True, help="read what the member has, without asking the leader"
+    "--stale", is_flag=True, help="read what any member has; works without a leader, and may be old"
 )
 _any_version = click.option(
     "--version", type=click.IntRange(min=0), help="only if the node still has this version"
@@ -34,8 +34,8 @@ _any_version = click.option(
 @stale_option
 def get(settings: Settings, path: str, with_stat: bool, stale: bool) -> None:
     """Print the value of a node, byte for byte."""
-    with connected(settings) as client:
-        node = client.get(path, consistency=consistency(stale))
+    with reader(settings, stale=stale) as source:
+        node = source.get(path)
     if not settings.for_people:
         print_data(node_data(node), settings.output_format)
         return
@@ -53,8 +53,8 @@ def get(settings: Settings, path: str, with_stat: bool, stale: bool) -> None:
 @stale_option
 def stat(settings: Settings, path: str, stale: bool) -> None:
     """Print what the service knows about a node: versions, times, transactions, owner."""
-    with connected(settings) as client:
-        found = client.exists(path, consistency=consistency(stale))
+    with reader(settings, stale=stale) as source:
+        found = source.exists(path)
         if found is None:
             raise NoNodeError(path=path)
     if settings.for_people:
@@ -139,15 +139,19 @@ def create(
         path = path.removesuffix("/")
     data = read_value(value, file) or b""
     with connected(settings, session_timeout) as client:
-        made = client.create(
-            path,
-            data,
-            ephemeral=ephemeral,
-            sequential=sequential,
-            container=container,
-            ttl=ttl,
-            parents=parents,
-        )
+        try:
+            made = client.create(
+                path,
+                data,
+                ephemeral=ephemeral,
+                sequential=sequential,
+                container=container,
+                ttl=ttl,
+                parents=parents,
+            )
+        except NoNodeError as error:
+            error.add_note("--parents creates what is missing, in the same transaction")
+            raise
         if settings.for_people:
             click.echo(made)
         else:
@@ -186,7 +190,3 @@ def delete(settings: Settings, path: str, recursive: bool, version: int | None, 
         click.echo(f"{path} deleted" + (f", {count} nodes in all" if count > 1 else ""))
     else:
         print_data({"path": path, "deleted": count}, settings.output_format)
-
-
-def consistency(stale: bool) -> Consistency:
-    return Consistency.STALE if stale else Consistency.LINEARIZABLE

@@ -66,7 +66,9 @@ def _channel(endpoint: str) -> grpc.Channel:
 def _problem_of(error: grpc.RpcError) -> str:
     code = error.code()
     if code is grpc.StatusCode.UNAVAILABLE:
-        return "unreachable"
+        # gRPC's own words about a failed connection are for its developers; a member's own are for people.
+        details = error.details() or ""
+        return "unreachable" if "failed to connect" in details.lower() or not details else details
     if code is grpc.StatusCode.DEADLINE_EXCEEDED:
         return "no answer in time"
     return f"{code.name.lower().replace('_', ' ')}: {error.details()}"

@@ -16,6 +16,7 @@ from coordclient.cli.arguments import Duration, Endpoints, ZnodePath, read_value
         ("app/config", "did you mean '/app/config'?"),
         ("/app//config", "did you mean '/app/config'?"),
         ("", "paths start with '/'"),
+        ("/app/../config", "did you mean '/config'?"),
     ],
 )
 def test_a_path_with_a_slip_is_refused_with_the_right_one(typed: str, message: str) -> None:
