@@ -13,7 +13,6 @@ from functools import cached_property
 from types import TracebackType
 from typing import Self
 
-from coordclient import forks
 from coordclient.callbacks import Callback
 from coordclient.client import AsyncClient
 from coordclient.portal import Portal, shared_portal
@@ -49,7 +48,7 @@ class Client:
             namespace=namespace,
             callbacks_in_threads=True,
         )
-        self._generation = forks.generation()
+        self._portal: Portal | None = None
 
     def __repr__(self) -> str:
         return repr(self.asynchronous).replace("AsyncClient", "Client", 1)
@@ -57,8 +56,9 @@ class Client:
     @property
     def portal(self) -> Portal:
         """For recipes: the way to the event loop."""
-        forks.check(self._generation)
-        return shared_portal()
+        if self._portal is None:
+            self._portal = shared_portal()
+        return self._portal
 
     # -----------------------------------------------------------------------------------------
     # Life
@@ -160,18 +160,19 @@ class Client:
         timeout: float | None = None,
     ) -> Created:
         """Create a node like `create`, and return its path and stat."""
-        work = self.asynchronous.create_node(
-            path,
-            value,
-            ephemeral=ephemeral,
-            sequential=sequential,
-            container=container,
-            ttl=ttl,
-            parents=parents,
-            guard=guard,
-            timeout=timeout,
+        return self.portal.run(
+            self.asynchronous.create_node(
+                path,
+                value,
+                ephemeral=ephemeral,
+                sequential=sequential,
+                container=container,
+                ttl=ttl,
+                parents=parents,
+                guard=guard,
+                timeout=timeout,
+            )
         )
-        return self.portal.run(work)
 
     def set(
         self,
@@ -183,8 +184,9 @@ class Client:
         timeout: float | None = None,
     ) -> Stat:
         """Set a node's value; with `version` only if that is its present version."""
-        work = self.asynchronous.set(path, value, version=version, guard=guard, timeout=timeout)
-        return self.portal.run(work)
+        return self.portal.run(
+            self.asynchronous.set(path, value, version=version, guard=guard, timeout=timeout)
+        )
 
     def delete(
         self,
@@ -197,10 +199,16 @@ class Client:
         timeout: float | None = None,
     ) -> int:
         """Delete a node, with `recursive` and all below it at once; return how many nodes went."""
-        work = self.asynchronous.delete(
-            path, version=version, recursive=recursive, missing_ok=missing_ok, guard=guard, timeout=timeout
+        return self.portal.run(
+            self.asynchronous.delete(
+                path,
+                version=version,
+                recursive=recursive,
+                missing_ok=missing_ok,
+                guard=guard,
+                timeout=timeout,
+            )
         )
-        return self.portal.run(work)
 
     def ensure_path(self, path: str, *, timeout: float | None = None) -> None:
         """Make sure that a node exists, and its ancestors."""
@@ -224,10 +232,11 @@ class Client:
         timeout: float | None = None,
     ) -> Node:
         """Return a node. `watch` is called once, when it is set or deleted."""
-        work = self.asynchronous.get(
-            path, watch=watch, consistency=consistency, min_zxid=min_zxid, timeout=timeout
+        return self.portal.run(
+            self.asynchronous.get(
+                path, watch=watch, consistency=consistency, min_zxid=min_zxid, timeout=timeout
+            )
         )
-        return self.portal.run(work)
 
     def exists(
         self,
@@ -239,10 +248,11 @@ class Client:
         timeout: float | None = None,
     ) -> Stat | None:
         """Return a node's stat, or None. `watch` is called once, when it is created, set or deleted."""
-        work = self.asynchronous.exists(
-            path, watch=watch, consistency=consistency, min_zxid=min_zxid, timeout=timeout
+        return self.portal.run(
+            self.asynchronous.exists(
+                path, watch=watch, consistency=consistency, min_zxid=min_zxid, timeout=timeout
+            )
         )
-        return self.portal.run(work)
 
     def get_children(
         self,
@@ -254,10 +264,11 @@ class Client:
         timeout: float | None = None,
     ) -> list[str]:
         """Return the names of the children, sorted. `watch` is called once, when the list changes."""
-        work = self.asynchronous.get_children(
-            path, watch=watch, consistency=consistency, min_zxid=min_zxid, timeout=timeout
+        return self.portal.run(
+            self.asynchronous.get_children(
+                path, watch=watch, consistency=consistency, min_zxid=min_zxid, timeout=timeout
+            )
         )
-        return self.portal.run(work)
 
     def get_children_nodes(
         self,
@@ -268,10 +279,11 @@ class Client:
         timeout: float | None = None,
     ) -> list[Node]:
         """Return the children with their values and stats, sorted by name."""
-        work = self.asynchronous.get_children_nodes(
-            path, consistency=consistency, min_zxid=min_zxid, timeout=timeout
+        return self.portal.run(
+            self.asynchronous.get_children_nodes(
+                path, consistency=consistency, min_zxid=min_zxid, timeout=timeout
+            )
         )
-        return self.portal.run(work)
 
     def sync(self, *, timeout: float | None = None) -> int:
         """Return the newest transaction: a linearizable read of nothing."""

@@ -11,13 +11,13 @@ import inspect
 import logging
 import threading
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import Generic, TypeVar
 
 logger = logging.getLogger("coordclient.callbacks")
 
 T = TypeVar("T")
-Callback = Callable[[T], Awaitable[None] | None]
+Callback = Callable[[T], object]  # what a coroutine function returns is awaited, the rest ignored
 
 
 class Callbacks:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
 from coordclient import forks
-from coordclient.errors import ClientStateError
+from coordclient.errors import ClientStateError, ForkedClientError
 
 T = TypeVar("T")
 
@@ -22,6 +22,7 @@ class Portal:
     """Runs coroutines on an event loop in a thread of its own."""
 
     def __init__(self) -> None:
+        self._generation = forks.generation()
         self._loop = asyncio.new_event_loop()
         self._loop.set_exception_handler(_report)
         # A daemon: a program that ends without closing its clients must end all the same.
@@ -34,6 +35,9 @@ class Portal:
         Args:
             undo: Called on the loop with a result that came too late for the caller.
         """
+        if self._generation != forks.generation():
+            work.close()
+            raise ForkedClientError
         if threading.current_thread() is self._thread:
             work.close()
             raise ClientStateError("a blocking call on the client's own event loop would never return")

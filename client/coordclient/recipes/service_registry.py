@@ -123,6 +123,7 @@ class AsyncServiceRegistry:
         identifier = uuid.uuid4().hex if id is None else _checked_name(id, "id")
         directory = f"{self.root}/{_checked_name(name, 'service')}"
         record = _Record(address, port, dict(payload or {}), status)
+        record.encode()
         registration = AsyncRegistration(self._client, directory, identifier, record)
         await registration.open()
         return registration

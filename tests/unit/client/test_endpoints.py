@@ -1,0 +1,72 @@
+"""Endpoints: parsing, shuffled rounds, pauses that grow."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from coordclient import InvalidArgumentError
+from coordclient.endpoints import PAUSE_SECONDS_MAX, Endpoints, parse_endpoints
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("a:1", ["a:1"]),
+        ("a:1, b:2,a:1,", ["a:1", "b:2"]),
+        ("a", ["a:7400"]),
+        ("[::1]:7400", ["[::1]:7400"]),
+        ("[::1]", ["[::1]:7400"]),
+        (["a:1", "b:2"], ["a:1", "b:2"]),
+    ],
+)
+def test_endpoints_are_host_and_port(text: str | list[str], expected: list[str]) -> None:
+    assert parse_endpoints(text) == expected
+
+
+@pytest.mark.parametrize("text", ["", ",", ":1", "a:", "a:x", "a:0", "a:65536", []])
+def test_other_things_are_refused(text: str | list[str]) -> None:
+    with pytest.raises(InvalidArgumentError):
+        parse_endpoints(text)
+
+
+def test_every_round_tries_every_member_once() -> None:
+    endpoints = Endpoints("a:1,b:1,c:1", random.Random(1))
+    endpoints.learn(["d:1", "a:1"])
+
+    for _ in range(3):
+        tried = [endpoints.next()[0] for _ in range(4)]
+        assert sorted(tried) == ["a:1", "b:1", "c:1", "d:1"]
+        assert tried[3] == "d:1", "the configured ones come first"
+
+
+def test_clients_spread_over_the_members() -> None:
+    first = {Endpoints("a:1,b:1,c:1", random.Random(seed)).next()[0] for seed in range(30)}
+
+    assert first == {"a:1", "b:1", "c:1"}
+
+
+def test_the_member_that_was_left_is_tried_last() -> None:
+    for seed in range(20):
+        endpoints = Endpoints("a:1,b:1,c:1", random.Random(seed))
+        assert [endpoints.next(avoid="b:1")[0] for _ in range(3)][2] == "b:1"
+
+
+def test_pauses_come_between_rounds_and_grow_up_to_a_limit() -> None:
+    endpoints = Endpoints("a:1,b:1", random.Random(1))
+    pauses = [endpoints.next()[1] for _ in range(40)]
+
+    assert pauses[0] == 0
+    assert pauses[1::2] == [0] * 20
+    assert 0 < pauses[2] < 0.2
+    assert all(PAUSE_SECONDS_MAX / 2 <= pause <= PAUSE_SECONDS_MAX for pause in pauses[20::2])
+
+
+def test_a_success_begins_afresh() -> None:
+    endpoints = Endpoints("a:1", random.Random(1))
+    for _ in range(10):
+        endpoints.next()
+    endpoints.succeeded()
+
+    assert endpoints.next()[1] == 0
