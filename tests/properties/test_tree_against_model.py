@@ -135,7 +135,7 @@ class TreeAgainstModel(RuleBasedStateMachine):
 
 TestTreeAgainstModel = TreeAgainstModel.TestCase
 TestTreeAgainstModel.settings = settings(
-    max_examples=250,
+    max_examples=200,
     stateful_step_count=40,
     deadline=None,
     derandomize=True,
@@ -191,7 +191,7 @@ def dice_look(dice: Random) -> TransactionOp:
 def test_dice_find_no_difference(seed: int) -> None:
     dice = Random(seed)
     trees = Lockstep()
-    for _ in range(1000):
+    for _ in range(400):
         session = trees.session_number(dice.randrange(9))
         sequence = trees.next_sequence(session)
         chance = dice.random()
