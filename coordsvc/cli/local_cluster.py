@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import shlex
 import signal
 import sys
@@ -21,6 +22,7 @@ from typing import Final
 import grpc
 
 from coordproto.v1 import coordination_pb2, coordination_pb2_grpc
+from coordsvc.config import ENVIRONMENT_PREFIX
 
 PORTS_PER_MEMBER: Final = 10
 _HOST: Final = "127.0.0.1"
@@ -148,6 +150,7 @@ class LocalCluster:
                 stdout=log,
                 stderr=asyncio.subprocess.STDOUT,
                 start_new_session=True,  # Ctrl-C is for us alone; the members are stopped in good order
+                env=_environment(),
             )
 
     def _start_lines(self) -> str:
@@ -217,6 +220,11 @@ async def _find_leader(stubs: list[coordination_pb2_grpc.ClusterAsyncStub]) -> s
             highest_term = status.term
             leader = f"{status.member} leads (term {status.term})"
     return leader
+
+
+def _environment() -> dict[str, str]:
+    """Ours without the server's settings, which would win over what each member's own file says."""
+    return {name: value for name, value in os.environ.items() if not name.startswith(ENVIRONMENT_PREFIX)}
 
 
 def _last_lines(path: Path) -> list[str]:

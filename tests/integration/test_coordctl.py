@@ -335,6 +335,19 @@ def test_shell_completion_is_printed(shell: str) -> None:
     assert "_COORDCTL_COMPLETE" in done(CliRunner().invoke(main, ["completion", shell]))
 
 
+def test_paths_are_completed_from_the_live_tree(member: MemberProcess) -> None:
+    done(coordctl(member, "create", "/complete/config", "--parents"))
+    done(coordctl(member, "create", "/complete/other"))
+
+    def complete(words: str, endpoint: str) -> list[str]:
+        environment = {"_COORDCTL_COMPLETE": "bash_complete", "COMP_WORDS": words, "COMP_CWORD": "2"}
+        environment["COORD_ENDPOINTS"] = endpoint
+        return CliRunner().invoke(main, [], prog_name="coordctl", env=environment).stdout.split()
+
+    assert complete("coordctl get /complete/co", member.endpoint) == ["plain,/complete/config"]
+    assert complete("coordctl get /complete/co", f"127.0.0.1:{free_ports(1)[0]}") == []
+
+
 def test_the_installed_program_explains_its_exit_codes() -> None:
     program = Path(sys.executable).parent / "coordctl"
     result = subprocess.run(

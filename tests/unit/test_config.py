@@ -145,3 +145,14 @@ def test_addresses_come_apart_at_the_last_colon() -> None:
 
 def test_every_setting_says_what_it_is() -> None:
     assert all(setting.metadata["description"] for setting in settings())
+
+
+def test_the_documentation_lists_every_setting_with_its_default() -> None:
+    text = (Path(__file__).parents[2] / "docs/configuration.md").read_text(encoding="utf-8")
+    rows = {
+        line.split("|")[1].strip(): line.split("|")[2].strip() for line in text.splitlines() if "| `" in line
+    }
+
+    assert rows == {
+        f"`{setting.name}`": f"`{setting.default}`" if setting.default else "" for setting in settings()
+    }

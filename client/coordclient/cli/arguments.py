@@ -5,6 +5,7 @@ Rule of this file: what is wrong is refused before anything is sent, with the wo
 
 from __future__ import annotations
 
+import os
 import posixpath
 import re
 import sys
@@ -12,8 +13,13 @@ from pathlib import Path
 from typing import Any, Final
 
 import click
+from click.shell_completion import CompletionItem
+
+from coordclient.cli.stale_reads import StaleReader
+from coordclient.errors import CoordError
 
 DEFAULT_ENDPOINTS: Final = "127.0.0.1:7400"
+COMPLETION_TIMEOUT_S: Final = 1.0
 _UNIT_S: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
 _DURATION: Final = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)?")
 
@@ -40,6 +46,20 @@ class ZnodePath(click.ParamType[str]):
             fixed = posixpath.normpath(path)
             self.fail(f"{path!r}: '.' and '..' are no names; did you mean {fixed!r}?", param, ctx)
         return path if self._keep_final_slash or path == "/" else path.removesuffix("/")
+
+    def shell_complete(
+        self, ctx: click.Context, _param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        """Complete with the children of the node that was typed so far; with nothing if nobody answers."""
+        root = ctx.find_root().params
+        endpoints = ctx.params.get("endpoints") or root.get("endpoints") or os.environ.get("COORD_ENDPOINTS")
+        parent, _, beginning = incomplete.rpartition("/")
+        try:
+            with StaleReader((endpoints or DEFAULT_ENDPOINTS).split(","), COMPLETION_TIMEOUT_S) as source:
+                names = source.get_children(parent or "/")
+        except CoordError:
+            return []
+        return [CompletionItem(f"{parent}/{name}") for name in names if name.startswith(beginning)]
 
 
 class Endpoints(click.ParamType[str]):

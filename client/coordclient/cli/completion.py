@@ -1,4 +1,4 @@
-"""`coordctl completion`: scripts that make a shell complete commands and options."""
+"""`coordctl completion`: scripts that make a shell complete commands, options and paths."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _INSTALL = {
 @click.argument("shell", type=click.Choice(tuple(_INSTALL)))
 @click.pass_context
 def completion(ctx: click.Context, shell: str) -> None:
-    """Print the completion script for a shell. It completes commands, options and their choices."""
+    """Print the completion script for a shell. It completes commands, options, and paths of the live tree."""
     kind = get_completion_class(shell)
     assert kind is not None, "every choice is one of click's shells"
     click.echo(kind(ctx.find_root().command, {}, "coordctl", "_COORDCTL_COMPLETE").source())
