@@ -27,6 +27,7 @@ EXIT_OK = 0
 EXIT_FAILED = 1
 _HEALTH_INTERVAL_S = 0.1
 _GRACE_S = 1.0
+_LAST_WORD_S = 0.5
 # The storage thread comes back from the disk while the event loop computes: it must not wait for the 5 ms
 # that CPython gives a busy thread by default.
 _SWITCH_INTERVAL_S = 0.0002
@@ -63,7 +64,8 @@ async def serve(config: ServerConfig) -> None:
     except* _StopRequestedError:
         logs.log(logging.INFO, "stopped")
     finally:
-        await grpc_server.stop(0)
+        member.end_session_streams()
+        await grpc_server.stop(_LAST_WORD_S)
         await member.close()
 
 
@@ -73,7 +75,7 @@ async def _start_listening(grpc_server: GrpcServer, config: ServerConfig) -> Non
     except RuntimeError as error:
         raise AddressError(
             f"cannot listen for clients on {config.listen}: is another server running there? "
-            f"Choose another --listen ({error})"
+            "Stop it, or choose another --listen"
         ) from error
 
 

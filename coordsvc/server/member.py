@@ -29,6 +29,7 @@ from coordsvc.server.opening import OpenedMember
 from coordsvc.server.snapshot_receiving import SnapshotReceiver
 from coordsvc.server.snapshot_sending import SnapshotSenders
 from coordsvc.server.status import describe
+from coordsvc.statemachine.results import ErrorCode
 from coordsvc.storage.storage_thread import StorageThread
 from coordsvc.transport.links import PeerLinks
 
@@ -115,6 +116,16 @@ class Member:
                 await self.transfer_leadership("")
             except TransferRefusedError as refused:
                 log(logging.WARNING, "leadership_not_handed_over", reason=str(refused))
+
+    def end_session_streams(self) -> None:
+        """Tell the clients that are still attached to go elsewhere, and end their streams."""
+        self._stopping = True
+        state = self.replica.state
+        for connection in list(state.by_session.values()):
+            message = "this member has stopped; attach to another one, nothing is lost"
+            state.fail_connection(connection, ErrorCode.SHUTTING_DOWN, message)
+        for handle in list(self.handles.values()):
+            handle.wake()
 
     async def close(self) -> None:
         """Finish what the disk has begun, and close the data directory."""
