@@ -2,9 +2,9 @@
 
 import os
 
-# gRPC's core would print its own lines beside ours; whoever wants them sets GRPC_VERBOSITY. Before its import.
+# Before gRPC is imported: its core would print its own lines beside ours. GRPC_VERBOSITY brings them back.
 os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 
-from coordsvc.cli.program import main  # noqa: E402 - see above
+from coordsvc.cli.program import main
 
 __all__ = ["main"]
