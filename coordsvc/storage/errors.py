@@ -13,7 +13,8 @@ from pathlib import Path
 import plyvel
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-_FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR)
+_FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
+_IN_THE_WAY = (errno.EEXIST, errno.ENOTDIR)
 
 
 class StorageError(Exception):
@@ -95,6 +96,11 @@ def storage_error(error: OSError | plyvel.Error, path: Path, action: str) -> Sto
             f"cannot {action} {path}: not writable by user {os.geteuid()} ({detail}); correct its owner and "
             "mode, or choose another data directory"
         )
+    if number in _IN_THE_WAY:
+        return NotWritableError(
+            f"cannot {action} {path}: there is a file where a directory should be ({detail}); choose another "
+            "data directory, or move the file away"
+        )
     if isinstance(error, plyvel.Error) and (number == errno.ENOENT or not isinstance(error, plyvel.IOError)):
         return damaged(path, f"cannot {action} it: {detail}")
     return DiskFailedError(
@@ -110,7 +116,7 @@ def _error_number(error: OSError | plyvel.Error, detail: str) -> int | None:
     if isinstance(error, OSError) and error.errno is not None:
         return error.errno
     # LevelDB hands over the text of strerror(), not its number.
-    for number in (*_FULL, *_FORBIDDEN, errno.ENOENT):
+    for number in (*_FULL, *_FORBIDDEN, *_IN_THE_WAY, errno.ENOENT):
         if os.strerror(number) in detail:
             return number
     return None

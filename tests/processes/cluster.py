@@ -273,6 +273,12 @@ class ClusterProcesses:
 
         return self[await eventually("a leader that a majority follows", look, within_s=within_s)]
 
+    async def transfer_leadership(self, leader: MemberProcess, target: str) -> None:
+        stub: coordination_pb2_grpc.ClusterAsyncStub = coordination_pb2_grpc.ClusterStub(self.channel(leader))
+        await stub.TransferLeadership(
+            coordination_pb2.TransferLeadershipRequest(member=target), timeout=STOP_WITHIN_S
+        )
+
     async def followers(self) -> list[MemberProcess]:
         leader = await self.wait_until_leader()
         return [member for member in self if member is not leader]

@@ -30,6 +30,8 @@ PATH = Path("/data/log")
         (OSError(errno.EFBIG, os.strerror(errno.EFBIG)), DiskFullError),
         (OSError(errno.EACCES, os.strerror(errno.EACCES)), NotWritableError),
         (OSError(errno.EROFS, os.strerror(errno.EROFS)), NotWritableError),
+        (OSError(errno.EEXIST, os.strerror(errno.EEXIST)), NotWritableError),
+        (OSError(errno.ENOTDIR, os.strerror(errno.ENOTDIR)), NotWritableError),
         (OSError(errno.EIO, os.strerror(errno.EIO)), DiskFailedError),
         (plyvel.IOError(b"IO error: /data/log/3.log: " + os.strerror(errno.ENOSPC).encode()), DiskFullError),
         (plyvel.IOError("IO error: /data/log/3.log: Input/output error"), DiskFailedError),
@@ -44,6 +46,13 @@ def test_each_failure_has_its_type_and_names_the_file_in_one_line(error: OSError
     assert str(PATH) in str(translated)
     assert "\n" not in str(translated)
     assert "b'" not in str(translated)
+
+
+@pytest.mark.parametrize("number", [errno.EEXIST, errno.ENOTDIR])
+def test_a_file_in_the_way_of_a_directory_is_called_so(number: int) -> None:
+    translated = storage_error(OSError(number, os.strerror(number)), PATH, "use the data directory")
+
+    assert "there is a file where a directory should be" in str(translated)
 
 
 def test_after_the_first_failure_every_check_refuses_and_repeats_the_reason() -> None:
