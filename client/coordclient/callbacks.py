@@ -16,6 +16,8 @@ from typing import Generic, TypeVar
 
 logger = logging.getLogger("coordclient.callbacks")
 
+GRACE_SECONDS = 0.2  # for callbacks that run while their client is closed
+
 T = TypeVar("T")
 Callback = Callable[[T], object]  # what a coroutine function returns is awaited, the rest ignored
 
@@ -50,10 +52,13 @@ class Callbacks:
     async def close(self) -> None:
         """Let go of the callbacks. One that runs in a thread is not waited for."""
         tasks = [task for task in self._tasks if task is not asyncio.current_task()]
-        for task in tasks:
+        if not tasks:
+            return
+        _, unfinished = await asyncio.wait(tasks, timeout=GRACE_SECONDS)
+        for task in unfinished:
             task.cancel()
-        if tasks:
-            await asyncio.wait(tasks)
+        if unfinished:
+            await asyncio.wait(unfinished)
 
 
 class Subscriber(Generic[T]):

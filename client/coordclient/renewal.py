@@ -10,7 +10,10 @@ import math
 
 VALID_FRACTION = 0.9  # of the session timeout; the rest covers clocks that run at different speeds
 PINGS_PER_TIMEOUT = 3
-PONG_FRACTION = 0.4  # of the session timeout: a connection silent for longer is given up
+WORRY_FRACTION = 0.1  # of the session timeout: silence while answers are owed, before a ping asks why
+PONG_FRACTION_MIN = 0.25  # of the session timeout: a ping unanswered for longer ends the connection,
+PONG_FRACTION_MAX = 0.4
+PONG_SECONDS = 2.0  # but for short timeouts it may take as long as an election, within the limits above
 
 
 class Renewal:
@@ -69,8 +72,18 @@ class Renewal:
 
     def tick(self, now: float) -> None:
         if now >= self._next_at:
-            self._due_since = now
-            self._next_at = math.inf
+            self.ask(now)
+
+    def worry_at(self, waiting_since: float) -> float:
+        """Return when to ask what is the matter, if answers have been owed in silence since then."""
+        if self._pings or self.is_due:
+            return math.inf
+        return waiting_since + self.timeout_s * WORRY_FRACTION
+
+    def ask(self, now: float) -> None:
+        """Have the next frame carry a ping."""
+        self._due_since = now
+        self._next_at = math.inf
 
     def is_silent(self, now: float) -> bool:
         """Return whether a ping has waited too long, to be sent or to be answered."""
@@ -78,7 +91,10 @@ class Renewal:
 
     def _given_up_at(self) -> float:
         oldest = min(next(iter(self._pings.values()), math.inf), self._due_since)
-        return oldest + self.timeout_s * PONG_FRACTION
+        patience_s = max(
+            self.timeout_s * PONG_FRACTION_MIN, min(self.timeout_s * PONG_FRACTION_MAX, PONG_SECONDS)
+        )
+        return oldest + patience_s
 
     def next_wakeup(self) -> float:
         return min(self._next_at, self._given_up_at())

@@ -101,6 +101,7 @@ class SessionCore:
         self._retry_at = math.inf
         self._earliest_deadline = math.inf
         self._renewal = Renewal(timeout_ms / 1000)
+        self._waiting_since = 0.0  # answers have been owed, and nothing was heard, since then
         self._answered_zxid = 0
         self._answers_at_last_ping = 0
         self.answers = 0  # how many operations the service has answered, over all sessions
@@ -210,6 +211,8 @@ class SessionCore:
         if not self.is_attached:
             return None
         frame = coordination_pb2.ClientFrame()
+        if not self._unanswered and not self._reads:
+            self._waiting_since = now
         is_worth_sending = self._fill(frame) > 0
         cancelled = self.watches.take_cancelled()
         if cancelled:
@@ -296,6 +299,7 @@ class SessionCore:
 
     def receive(self, frame: coordination_pb2.ServerFrame, now: float) -> None:
         """Take in one frame. Answers, events and changes of state are left in the outputs."""
+        self._waiting_since = now
         for item in frame.items:
             kind = item.WhichOneof("item")
             if kind == "write":
@@ -406,6 +410,8 @@ class SessionCore:
             self._lose(f"session {self.session_id:#x} could not be renewed in time")
         if self.is_attached:
             self._renewal.tick(now)
+            if now >= self._worry_at():
+                self._renewal.ask(now)
             if self._renewal.is_silent(now):
                 self.broken = f"member {self.member} did not answer a ping in time"
         if now >= self._retry_at:
@@ -421,8 +427,13 @@ class SessionCore:
         if self.session_id:
             wakeup = min(wakeup, self.valid_until)
         if self.is_attached:
-            wakeup = min(wakeup, self._renewal.next_wakeup())
+            wakeup = min(wakeup, self._renewal.next_wakeup(), self._worry_at())
         return wakeup
+
+    def _worry_at(self) -> float:
+        if not self._unanswered and not self._reads:
+            return math.inf
+        return self._renewal.worry_at(self._waiting_since)
 
     def _time_out(self, now: float) -> None:
         earliest = math.inf

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 
 from coordclient.renewal import Renewal
@@ -62,7 +64,7 @@ def test_a_ping_is_due_a_third_of_the_timeout_after_the_last(renewal: Renewal) -
     for now in (104.0, 104.4):
         renewal.tick(now)
         due.append(renewal.is_due)
-    renewal.ping_sent(104.5)
+    renewal.ponged(renewal.ping_sent(104.5))
 
     assert (due, renewal.is_due) == ([False, True], False)
     assert renewal.next_wakeup() == pytest.approx(104.5 + 10 / 3)
@@ -71,11 +73,33 @@ def test_a_ping_is_due_a_third_of_the_timeout_after_the_last(renewal: Renewal) -
 def test_a_connection_is_silent_when_a_ping_is_not_answered(renewal: Renewal) -> None:
     renewal.ping_sent(104.0)
 
-    assert not renewal.is_silent(107.9)
-    assert renewal.is_silent(108.0)
+    assert not renewal.is_silent(106.4)
+    assert renewal.is_silent(106.5)
 
 
 def test_a_connection_is_silent_when_a_ping_cannot_even_be_sent(renewal: Renewal) -> None:
     renewal.tick(104.4)
 
-    assert renewal.is_silent(108.5)
+    assert not renewal.is_silent(106.8)
+    assert renewal.is_silent(107.0)
+
+
+def test_a_short_timeout_leaves_time_for_an_election() -> None:
+    renewal = Renewal(5.0)
+    renewal.attach_sent(100.0)
+    renewal.attached(5.0, 100.0)
+    renewal.ping_sent(101.0)
+
+    assert not renewal.is_silent(102.9)
+    assert renewal.is_silent(103.0)
+
+
+def test_silence_while_answers_are_owed_is_asked_about_once(renewal: Renewal) -> None:
+    assert renewal.worry_at(102.0) == 103.0
+    renewal.ask(103.0)
+    assert renewal.is_due
+    assert renewal.worry_at(102.0) == math.inf
+    number = renewal.ping_sent(103.0)
+    assert renewal.worry_at(102.0) == math.inf
+    renewal.ponged(number)
+    assert renewal.worry_at(103.5) == 104.5

@@ -408,6 +408,17 @@ def test_a_member_that_does_not_answer_pings_is_left(attached: CoreDriver) -> No
     assert attached.core.session_id == 7, "the session lives on elsewhere"
 
 
+def test_a_member_that_owes_answers_and_says_nothing_is_asked_early(attached: CoreDriver) -> None:
+    attached.pass_time(2)
+    attached.submit_get()
+    assert attached.sent().ping == 0
+    attached.pass_time(0.9)
+    assert attached.sends_nothing()
+    attached.pass_time(0.2)
+
+    assert attached.sent().ping == 1
+
+
 def test_the_core_says_when_it_must_be_woken(attached: CoreDriver) -> None:
     assert attached.core.next_wakeup() == 100 + TIMEOUT_S / 3
 
