@@ -340,10 +340,10 @@ class Log:
         return freed
 
     def _trim_window(self) -> None:
-        """Drop the oldest durable, handed-out entries once there are twice as many bytes as wanted."""
+        """Drop the oldest entries that apply has got, once there are twice as many bytes as wanted."""
         if self._window_bytes <= 2 * self._cached_bytes_max:
             return
-        droppable = min(self.stable, self.applying) + 1 - self._window_first
+        droppable = self.applying + 1 - self._window_first
         count = 0
         while count < droppable and self._window_bytes > self._cached_bytes_max:
             self._window_bytes -= len(self._window[count].data) + ENTRY_OVERHEAD_BYTES

@@ -73,6 +73,13 @@ def test_a_leader_does_not_follow_another_of_its_term() -> None:
     assert (bench.node.role, bench.node.status().refused_messages) == (Role.LEADER, 2)
 
 
+def test_a_snapshot_that_contradicts_what_is_committed_changes_nothing() -> None:
+    bench = Bench(log=stored(1, 1), commit=2)
+    bench.say(MessageType.SNAPSHOT, "b", term=3, snapshot=snapshot_at(2, 3))
+    bench.hear()
+    assert bench.log() == [(1, 1), (2, 1)]
+
+
 def test_answers_that_come_too_late_are_dropped_without_complaint() -> None:
     bench = Bench()
     bench.follow("b", term=1)

@@ -156,6 +156,17 @@ class TestPreVote:
 
         assert bench.node.role is Role.PRE_CANDIDATE
 
+    def test_a_voter_cannot_take_its_answer_back(self) -> None:
+        bench = Bench(("a", "b", "c", "d", "e"))
+        bench.node.campaign()
+        bench.hear()
+
+        bench.say(MessageType.VOTE_RESPONSE, "b")
+        bench.say(MessageType.VOTE_RESPONSE, "b", reject=True)
+        bench.say(MessageType.VOTE_RESPONSE, "c")
+
+        assert bench.node.is_leader
+
     def test_answers_from_outside_the_electorate_do_not_count(self) -> None:
         bench = Bench(config=PLAIN)
         bench.node.campaign()
@@ -487,6 +498,13 @@ class TestTimers:
         for _ in range(5):
             bench.say(MessageType.HEARTBEAT, "b", term=1)
             bench.tick(TICKS)
+        assert bench.node.role is Role.FOLLOWER
+
+    def test_a_vote_that_was_given_puts_the_election_off(self) -> None:
+        bench = Bench(term=1)
+        bench.tick(TICKS)
+        bench.say(MessageType.VOTE, "b", term=1)
+        bench.tick(TICKS)
         assert bench.node.role is Role.FOLLOWER
 
     def test_a_refused_candidate_does_not_put_the_election_off(self) -> None:

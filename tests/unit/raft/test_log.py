@@ -283,6 +283,20 @@ class TestSnapshots:
 
         assert (log.stable, [entry.term for entry in storage.stored]) == (11, [2])
 
+    def test_entries_that_follow_a_snapshot_are_written_with_it_even_if_they_were_on_their_way(self) -> None:
+        """The snapshot resets the stored log: the very same entry must be stored again behind it."""
+        storage = MemoryLog()
+        log = log_on(storage)
+        log.extend(entries(1, *[1] * 11))
+        batch = hand_out(log)
+        log.restore(snapshot_at(10, 1))
+        log.extend(entries(11, 1))
+
+        persist(log, storage, batch)
+        persist(log, storage)
+
+        assert (storage.first_index(), storage.last_index(), log.stable) == (11, 11, 11)
+
     def test_a_snapshot_overtaken_by_a_newer_one_leaves_the_newer_pending(self) -> None:
         storage = MemoryLog()
         log = log_on(storage)

@@ -97,6 +97,7 @@ class TestFlowControl:
         to_b = appends_to(bench, "b", bench.hear(MessageType.APPEND))
         assert [len(m.entries) for m in to_b] == [2], "one message was freed, and it takes all that gathered"
         bench.acknowledge("b", 2)
+        bench.propose(b"x")
         assert appends_to(bench, "b", bench.hear(MessageType.APPEND)) == [], "a repeated answer frees nothing"
 
     def test_the_window_is_bounded_by_bytes_too(self) -> None:
@@ -276,6 +277,12 @@ class TestFollower:
         assert bench.hear(is_durable=False) == []
         bench.finish_write()
         assert [m.index for m in bench.hear()] == [1, 1]
+
+    def test_acknowledgements_of_two_terms_stay_two(self) -> None:
+        bench = Bench()
+        bench.append("b", Entry(1, 1), term=1)
+        bench.append("b", Entry(2, 2), after=(1, 1), term=2)
+        assert [(m.term, m.index) for m in bench.hear(MessageType.APPEND_RESPONSE)] == [(1, 1), (2, 2)]
 
     def test_commit_moves_only_up_to_what_the_message_covers(self) -> None:
         """Raft Figure 2, AppendEntries rule 5: what lies behind may be a dead leader's."""

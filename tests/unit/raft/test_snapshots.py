@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from coordsvc.raft.messages import MessageType
-from coordsvc.raft.node import Role
+from coordsvc.raft.node import RaftConfig, Role
 from coordsvc.raft.progress import ProgressState
 from coordsvc.raft.types import Configuration, Entry, Index, SnapshotMetadata
 from tests.unit.raft.bench import Bench, snapshot_at
@@ -48,6 +48,43 @@ class TestSending:
         bench = leader_that_compacted()
         bench.propose(b"x")
         assert [m.target for m in bench.hear(MessageType.SNAPSHOT, MessageType.APPEND)] == ["b"]
+
+    def test_a_follower_that_fell_silent_gets_none(self) -> None:
+        bench = Bench(config=RaftConfig("a", pre_vote=False))
+        bench.lead()
+        for _ in range(5):
+            bench.propose(b"x")
+            bench.hear()
+            bench.acknowledge("b")
+        for _ in range(2 * bench.node.state.config.election_ticks):
+            bench.tick()
+            bench.say(MessageType.HEARTBEAT_RESPONSE, "b")
+        bench.hear()
+        bench.storage.compact(bench.node.applied_index)
+        bench.node.report_unreachable("c")
+
+        bench.propose(b"x")
+
+        assert bench.hear(MessageType.SNAPSHOT) == []
+
+    def test_it_is_as_new_as_what_is_applied_and_no_newer(self) -> None:
+        cluster = Cluster()
+        cluster.elect("a")
+        cluster.isolate("c")
+        cluster.propose("a", b"one")
+        cluster.settle()
+        cluster.members["a"].slow_apply = True
+        cluster.propose("a", b"two")
+        cluster.settle()
+        assert (cluster["a"].commit_index, cluster["a"].applied_index) == (3, 2)
+        cluster.members["a"].storage.compact(2)
+        cluster.heal()
+        cluster.drop(MessageType.SNAPSHOT)
+
+        cluster.tick_all(2)
+
+        (message,) = [m for m in cluster.lost if m.type is MessageType.SNAPSHOT]
+        assert message.snapshot == snapshot_at(2, 1)
 
     def test_nothing_else_is_sent_meanwhile(self) -> None:
         """etcd's TestPendingSnapshotPauseReplication."""

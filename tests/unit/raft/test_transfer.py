@@ -136,6 +136,22 @@ def test_another_target_replaces_the_first() -> None:
     assert [m.target for m in bench.hear(MessageType.TIMEOUT_NOW)] == ["c"]
 
 
+def test_taking_it_back_ends_it() -> None:
+    bench = leader()
+    bench.propose(b"x")
+    bench.node.transfer_leader("b")
+    bench.node.transfer_leader("a")
+    assert bench.node.transferee is None
+
+
+def test_it_has_a_whole_election_timeout() -> None:
+    bench = leader()
+    bench.tick(TICKS - 1)
+    bench.node.transfer_leader("b")
+    bench.tick(TICKS - 1)
+    assert bench.node.transferee == "b"
+
+
 def test_the_same_target_again_does_not_extend_the_time() -> None:
     bench = leader()
     bench.node.transfer_leader("b")
