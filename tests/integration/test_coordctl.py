@@ -177,6 +177,27 @@ def test_an_ephemeral_node_is_held_until_ctrl_c(member: MemberProcess) -> None:
     assert coordctl(member, "get", "/held").exit_code == 4
 
 
+def test_the_loss_of_the_session_ends_the_hold_and_says_so(tmp_path: Path) -> None:
+    doomed = MemberProcess("a", free_ports(3), tmp_path)
+    doomed.start(f"a={doomed.peer_address}")
+    try:
+        wait_until(doomed, lambda reply: bool(reply.leader))
+        command = [sys.executable, "-m", "coordclient.cli", "--endpoints", doomed.endpoint]
+        command += ["create", "/held", "--ephemeral", "--session-timeout", "1s"]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as holder:
+            assert holder.stdout is not None
+            assert holder.stderr is not None
+            assert holder.stdout.readline() == "/held\n"
+            assert holder.stderr.readline().startswith("holding /held")
+
+            doomed.signal(signal.SIGKILL)
+
+            assert holder.wait(timeout=30) == 7
+            assert "was lost, and /held with it" in holder.stderr.read()
+    finally:
+        doomed.end()
+
+
 def test_a_missing_node_is_told_with_what_is_there(member: MemberProcess) -> None:
     done(coordctl(member, "create", "/hint/config", "--parents"))
 

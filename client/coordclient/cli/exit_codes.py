@@ -27,7 +27,7 @@ EXIT_CODE_HELP: Final = """\b
 Exit codes:
   0  done
   1  the service refused the request, or something else went wrong
-  2  wrong usage; nothing was sent
+  2  wrong usage
   3  no member could be reached, or the cluster has no leader
   4  there is no such node
   5  conflict: node exists, other version, not empty, guard or check failed
