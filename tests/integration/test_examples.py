@@ -40,7 +40,7 @@ def run(*arguments: str, within_s: float) -> subprocess.CompletedProcess[str]:
 
 
 def test_the_demonstration_holds_what_is_promised() -> None:
-    """Issue, deliverable 8: it checks itself, and ends by itself within a minute."""
+    """It checks itself, and ends by itself within a minute."""
     result = run("-m", "examples.demo", within_s=60)
 
     assert result.returncode == 0, result.stdout + result.stderr
