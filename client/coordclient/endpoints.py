@@ -54,6 +54,10 @@ class Endpoints:
         """Remember further members that the service told of."""
         self._learned = [endpoint for endpoint in dict.fromkeys(endpoints) if endpoint not in self.configured]
 
+    def known(self) -> list[str]:
+        """Return all endpoints, in random order."""
+        return self._shuffled("")
+
     def next(self, avoid: str = "") -> tuple[str, float]:
         """Return the endpoint to try and how many seconds to wait before.
 

@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 
 from coordclient.callbacks import Callback
+from coordclient.driver import SessionDriver
 from coordclient.errors import (
     CoordError,
     InvalidPathError,
@@ -30,6 +31,7 @@ from coordclient.messages import (
     operation_result,
 )
 from coordclient.session import OPERATION_BYTES_MAX, Answer, Operation
+from coordclient.stale_reads import read_stale
 from coordclient.transactions import AsyncTransaction, TransactionBuilder
 from coordclient.types import (
     Consistency,
@@ -352,6 +354,10 @@ class Operations(Lifecycle):
             read.consistency = int(consistency)  # type: ignore[assignment]  # the numbers are the same
         if min_zxid:
             read.min_zxid = min_zxid
+        if consistency is Consistency.STALE and record is None:
+            driver = self._running_driver()
+            if not driver.core.is_attached:
+                return await self._read_unattached(driver, read, deadline)
         if record is not None:
             self._running_driver().core.watches.add(record)
             if record.is_once:
@@ -359,6 +365,15 @@ class Operations(Lifecycle):
         answer = await self._perform(Operation(deadline, read=read, watch=record))
         assert isinstance(answer, data_pb2.ReadResult)
         return answer
+
+    async def _read_unattached(
+        self, driver: SessionDriver, read: coordination_pb2.Read, deadline: float
+    ) -> data_pb2.ReadResult:
+        """Read without a session: attaching takes a leader, and a stale read must do without one."""
+        result = await read_stale(driver.endpoints.known(), read, deadline)
+        if result.HasField("error"):
+            raise self._error(result)
+        return result
 
     # -----------------------------------------------------------------------------------------
     # Watches
@@ -432,7 +447,7 @@ class Operations(Lifecycle):
         Args:
             since: Only what came after this transaction; HistoryTrimmedError if that is no longer kept.
             follow: Go on with new changes as they happen.
-            timeout: Seconds to wait for the first answer.
+            timeout: Seconds to wait for each batch of changes; with `follow` as long as it takes.
         """
         driver = self._running_driver()
         full_path = self.full_path(path) if path else self.namespace
