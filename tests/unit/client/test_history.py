@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from coordclient import AsyncClient, ConnectionLostError, HistoryTrimmedError
-from coordclient.history import _error_in_status
+from coordclient.statuses import _error_in_status
 from coordproto.v1 import data_pb2
 from tests.unit.client.fake_server import FakeServer
 
