@@ -51,7 +51,8 @@ class Term(Grant):
 
     async def _remove(self) -> None:
         self._handle.lost.remove_callback(self._place_lost)
-        await withdraw(self._client, self.path, self.token)
+        if self._client.session_id == self.session_id:  # else the record has gone with its session
+            await withdraw(self._client, self.path, self.token)
         await self._handle.release()
 
 

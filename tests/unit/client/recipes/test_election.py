@@ -206,3 +206,17 @@ async def test_whose_place_goes_while_it_takes_office_queues_again(
 def test_the_root_is_no_election() -> None:
     with pytest.raises(InvalidPathError):
         AsyncClient("a:1").election("/")
+
+
+async def test_leaving_a_term_that_went_with_its_session_does_not_wait_for_the_service(
+    connect: Connect, server: FakeServer
+) -> None:
+    """Its record has gone with the session, so nothing is left to be withdrawn: nobody need be reached."""
+    client = await connect(session_timeout=0.5, request_timeout=60.0)
+    term = await client.election(PATH).campaign()
+    await server.stop()
+    await term.wait_lost()
+
+    async with asyncio.timeout(20):
+        await term.resign()
+    assert client.janitor.task_count == 0
