@@ -68,6 +68,9 @@ class Reader:
         self._offset += STAT_BYTES
         return value
 
+    def is_at_end(self) -> bool:
+        return self._offset == len(self._data)
+
     def end(self) -> None:
         if self._offset != len(self._data):
             raise IndexError(f"{len(self._data) - self._offset} bytes too many")

@@ -26,7 +26,6 @@ CONFIGURATION_KEY = b"c"
 
 _NUMBER = Struct(">cQ")
 _TWO_NUMBERS = Struct(">cQQ")
-_HISTORY = Struct(">cQI")
 
 # Every key that starts with `n` is at or after the first and before the second, and so on.
 NODES = (b"n", b"o")
@@ -72,18 +71,21 @@ def children_range(prefix: bytes, after: str) -> tuple[bytes, bytes]:
     return prefix + after.encode("utf-8", "surrogatepass") + b"\0", prefix[:-1] + b"\x01"
 
 
-def history_key(zxid: int, number: int) -> bytes:
-    """Return the key of one change: the `number`-th of its transaction, from 0."""
-    return _HISTORY.pack(b"h", zxid, number)
+def history_key(zxid: int) -> bytes:
+    """Return the key of the changes that one commit recorded: the newest of them was made by `zxid`.
+
+    So the first record at or after the key of a zxid is the one that holds it.
+    """
+    return _NUMBER.pack(b"h", zxid)
 
 
-def history_position(key: bytes) -> tuple[int, int]:
-    """Return the zxid and the number within it."""
+def history_position(key: bytes) -> int:
+    """Return the newest zxid in the record."""
     try:
-        _, zxid, number = _HISTORY.unpack(key)
+        _, zxid = _NUMBER.unpack(key)
     except struct.error as error:
-        raise CorruptStateError(f"the key {key!r} is not that of a change") from error
-    return zxid, number
+        raise CorruptStateError(f"the key {key!r} is not that of changes") from error
+    return int(zxid)
 
 
 def session_key(session_id: int) -> bytes:
@@ -91,15 +93,16 @@ def session_key(session_id: int) -> bytes:
 
 
 def result_key(session_id: int, sequence: int) -> bytes:
+    """Return the key of the results that one commit recorded for a session, the first of this sequence."""
     return _TWO_NUMBERS.pack(b"r", session_id, sequence)
 
 
 def result_position(key: bytes) -> tuple[int, int]:
-    """Return the session and the sequence."""
+    """Return the session and the first sequence."""
     try:
         _, session_id, sequence = _TWO_NUMBERS.unpack(key)
     except struct.error as error:
-        raise CorruptStateError(f"the key {key!r} is not that of a result") from error
+        raise CorruptStateError(f"the key {key!r} is not that of results") from error
     return session_id, sequence
 
 

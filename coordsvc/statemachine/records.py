@@ -5,6 +5,7 @@ Rule of this file: bytes that were written here come back as equal values, and o
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass, field
 from struct import Struct
 
@@ -14,15 +15,45 @@ from coordsvc.statemachine.results import WriteResult
 from coordsvc.statemachine.znodes import STAT_BYTES, pack_stat, unpack_stat
 
 _CHANGE = Struct(">BBI")  # format, type, bytes of the path
+_CHANGE_PART = Struct(">qI")  # zxid, bytes of the change
+_FORMAT_BYTE = bytes((FORMAT,))
 _SESSION = Struct(">B6q")
 _META = Struct(">B4qQ5q")
 _CHANGE_TYPES = {int(kind): kind for kind in ChangeType}
 
 
 def encode_change(change: Change) -> bytes:
-    """Encode all but the zxid, which is in the key."""
+    """Encode all but the zxid, which stands before it: see `changes_part`."""
     path = change.path.encode()
     return _CHANGE.pack(FORMAT, change.type, len(path)) + pack_stat(change.stat) + path + change.value
+
+
+def changes_part(zxid: int, change: bytes) -> bytes:
+    """Return what stands before an encoded change in a record of changes."""
+    return _CHANGE_PART.pack(zxid, len(change))
+
+
+def join_changes(parts: list[bytes]) -> bytes:
+    """Make one record of changes: of each its `changes_part`, then itself."""
+    return _FORMAT_BYTE + b"".join(parts)
+
+
+def split_changes(where: str, record: bytes) -> list[tuple[int, bytes]]:
+    """Return the zxid and the encoded change of each change in a record."""
+    return decode(where, record, _read_changes)
+
+
+def _read_changes(record: bytes) -> list[tuple[int, bytes]]:
+    expect_format(record[0])
+    changes = []
+    offset = 1
+    while offset < len(record):
+        zxid, size = _CHANGE_PART.unpack_from(record, offset)
+        offset += _CHANGE_PART.size + size
+        if offset > len(record):
+            raise IndexError("a change is cut off")
+        changes.append((zxid, record[offset - size : offset]))
+    return changes
 
 
 def decode_change(where: str, zxid: int, record: bytes) -> Change:
@@ -60,6 +91,9 @@ class Session:
     owner: tuple[str, int] | None = None
     large_results: dict[int, int] = field(default_factory=dict)  # sequence to bytes, of those worth counting
     large_results_bytes: int = 0
+    stored_results: deque[tuple[int, int]] = field(
+        default_factory=deque
+    )  # first and last sequence of each record
 
 
 def encode_session(session: Session) -> bytes:

@@ -35,6 +35,7 @@ from coordsvc.statemachine.results import (
 from coordsvc.statemachine.znodes import pack_stat
 
 _RESULT = Struct(">Bq")  # format, zxid
+_FORMAT_BYTE = bytes((FORMAT,))
 _ERROR_CODES = {int(code): code for code in ErrorCode}
 
 # What kind of result follows. Kept for ever: these bytes are on disks.
@@ -106,6 +107,31 @@ def _encode_failure(failure: Failure) -> bytes:
             blob(bytes(failure.op_codes)),
         )
     )
+
+
+def encode_results(results: list[bytes]) -> bytes:
+    """Make one record of encoded results, whose sequences follow one another."""
+    parts = [_FORMAT_BYTE]
+    for result in results:
+        parts += (length(len(result)), result)
+    return b"".join(parts)
+
+
+def decode_results(where: str, record: bytes) -> list[tuple[int, WriteResult, int]]:
+    """Return the zxid, the result, and the size in bytes of each result of a record."""
+    return decode(where, record, _read_results)
+
+
+def _read_results(record: bytes) -> list[tuple[int, WriteResult, int]]:
+    reader = Reader(record, 1)
+    expect_format(record[0])
+    results = []
+    while not reader.is_at_end():
+        encoded = reader.blob()
+        results.append((*_read_result(encoded), len(encoded)))
+    if not results:
+        raise ValueError("it holds no result")
+    return results
 
 
 def decode_result(where: str, record: bytes) -> tuple[int, WriteResult]:

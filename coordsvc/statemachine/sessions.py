@@ -27,7 +27,7 @@ from coordsvc.statemachine.layout import (
 )
 from coordsvc.statemachine.outcomes import WriteOutcome, WriteStatus
 from coordsvc.statemachine.records import Session, decode_session, encode_session
-from coordsvc.statemachine.result_records import decode_result, encode_result
+from coordsvc.statemachine.result_records import decode_results, encode_result, encode_results
 from coordsvc.statemachine.results import ErrorCode, Failure, WriteResult
 from coordsvc.statemachine.store import Store
 from coordsvc.statemachine.types import Limits
@@ -43,14 +43,15 @@ _LARGEST_SESSION_ID = (1 << 63) - 1
 class SessionTable:
     """All sessions by number, loaded whole: their number and size are bounded by the limits."""
 
-    __slots__ = ("_dirty", "_limits", "_pending", "next_session_id", "sessions")
+    __slots__ = ("_dirty", "_fresh", "_limits", "_outdated", "next_session_id", "sessions")
 
     def __init__(self, store: Store, limits: Limits, next_session_id: int) -> None:
         self.next_session_id = next_session_id
         self.sessions: dict[int, Session] = {}
         self._limits = limits
         self._dirty: dict[int, None] = {}
-        self._pending: dict[bytes, bytes | None] = {}  # results to put, or (None) to delete
+        self._fresh: dict[int, list[bytes]] = {}  # by session: its newest results, not stored yet
+        self._outdated: list[bytes] = []  # keys of stored results that nobody will ask for again
         self._load(store)
 
     def _load(self, store: Store) -> None:
@@ -60,12 +61,7 @@ class SessionTable:
                 raise CorruptStateError(f"session {session.session_id} is stored under a wrong key or number")
             self.sessions[session.session_id] = session
         for key, record in store.scan(*RESULTS):
-            session_id, sequence = result_position(key)
-            owner = self.sessions.get(session_id)
-            if owner is None or not owner.acknowledged_sequence < sequence <= owner.last_sequence:
-                raise CorruptStateError(f"result {sequence} of session {session_id} belongs to no session")
-            owner.results[sequence] = decode_result(f"result {sequence} of session {session_id}", record)
-            _count_result(owner, sequence, len(record))
+            self._load_results(key, record)
         for session in self.sessions.values():
             if len(session.results) != session.last_sequence - session.acknowledged_sequence:
                 raise CorruptStateError(f"results of session {session.session_id} are missing")
@@ -76,6 +72,19 @@ class SessionTable:
                     f"the ephemeral node {path} belongs to the unknown session {session_id}"
                 )
             self.sessions[session_id].ephemerals[path] = None
+
+    def _load_results(self, key: bytes, record: bytes) -> None:
+        session_id, first = result_position(key)
+        results = decode_results(f"results from {first} of session {session_id}", record)
+        last = first + len(results) - 1
+        owner = self.sessions.get(session_id)
+        if owner is None or not owner.acknowledged_sequence < last <= owner.last_sequence:
+            raise CorruptStateError(f"results {first} to {last} of session {session_id} belong to no session")
+        owner.stored_results.append((first, last))
+        for sequence, (zxid, result, size) in enumerate(results, first):
+            if sequence > owner.acknowledged_sequence:
+                owner.results[sequence] = (zxid, result)
+                _count_result(owner, sequence, size)
 
     # -- exactly once ---------------------------------------------------------------------------
 
@@ -116,8 +125,12 @@ class SessionTable:
         session.results[sequence] = (zxid, result)
         session_id = session.session_id
         record = encode_result(zxid, result)
-        self._pending[result_key(session_id, sequence)] = record
-        self._dirty[session_id] = None
+        fresh = self._fresh.get(session_id)
+        if fresh is None:
+            self._fresh[session_id] = [record]
+            self._dirty[session_id] = None
+        else:
+            fresh.append(record)
         if len(record) > LARGE_RESULT_BYTES:
             _count_result(session, sequence, len(record))
 
@@ -131,15 +144,13 @@ class SessionTable:
             return
         for acknowledged in range(session.acknowledged_sequence + 1, sequence + 1):
             del session.results[acknowledged]
-            self._forget_result(session_id, acknowledged)
-            session.large_results_bytes -= session.large_results.pop(acknowledged, 0)
+            if session.large_results:
+                session.large_results_bytes -= session.large_results.pop(acknowledged, 0)
         session.acknowledged_sequence = sequence
+        stored = session.stored_results
+        while stored and stored[0][1] <= sequence:
+            self._outdated.append(result_key(session_id, stored.popleft()[0]))
         self._dirty[session_id] = None
-
-    def _forget_result(self, session_id: int, sequence: int) -> None:
-        key = result_key(session_id, sequence)
-        if self._pending.pop(key, None) is None:
-            self._pending[key] = None
 
     # -- coming and going -----------------------------------------------------------------------
 
@@ -178,8 +189,8 @@ class SessionTable:
     def remove(self, session: Session) -> None:
         """Forget the session and its results. Its ephemerals must be gone."""
         assert not session.ephemerals, "Z4: a session ends with its ephemerals"
-        for sequence in session.results:
-            self._forget_result(session.session_id, sequence)
+        self._outdated.extend(result_key(session.session_id, first) for first, _ in session.stored_results)
+        self._fresh.pop(session.session_id, None)
         del self.sessions[session.session_id]
         self._dirty[session.session_id] = None
 
@@ -202,13 +213,16 @@ class SessionTable:
                 deletes.append(session_key(session_id))
             else:
                 puts.append((session_key(session_id), encode_session(session)))
-        for key, record in self._pending.items():
-            if record is None:
-                deletes.append(key)
-            else:
-                puts.append((key, record))
+        for session_id, fresh in self._fresh.items():
+            session = self.sessions[session_id]
+            first = session.last_sequence - len(fresh) + 1
+            if session.acknowledged_sequence < session.last_sequence:
+                session.stored_results.append((first, session.last_sequence))
+                puts.append((result_key(session_id, first), encode_results(fresh)))
+        deletes.extend(self._outdated)
         self._dirty.clear()
-        self._pending.clear()
+        self._fresh.clear()
+        self._outdated.clear()
 
 
 def _count_result(session: Session, sequence: int, size: int) -> None:

@@ -75,9 +75,9 @@ class TreeAgainstModel(RuleBasedStateMachine):
         for path in there:
             self.trees.write(0, 0, Write(Create(path, parents=True)))
 
-    @rule(passed_ms=st.sampled_from([0, -50, 1, 10, 400_000]), is_other_too=st.booleans())
-    def commit(self, passed_ms: int, *, is_other_too: bool) -> None:
-        self.trees.commit(passed_ms, is_other_too=is_other_too)
+    @rule(passed_ms=st.sampled_from([0, -50, 1, 10, 400_000]), restarts_other=st.booleans())
+    def commit(self, passed_ms: int, *, restarts_other: bool) -> None:
+        self.trees.commit(passed_ms, restarts_other=restarts_other)
 
     @rule(pick=st.integers(0, 5), operation=creates() | sets | deletes, guards=guards)
     def write(self, pick: int, operation: Create | Set | Delete, guards: list[Guard]) -> None:
@@ -210,6 +210,6 @@ def test_dice_find_no_difference(seed: int) -> None:
         elif chance < 0.93:
             trees.read_history(dice.randrange(trees.model.zxid + 1), dice.randrange(9))
         else:
-            trees.commit(dice.choice([0, 1, 10, 400_000]), is_other_too=dice.random() < 0.3)
+            trees.commit(dice.choice([0, 1, 10, 400_000]), restarts_other=dice.random() < 0.3)
         trees.compare_everything()
     trees.finish()

@@ -9,6 +9,7 @@ from coordsvc.statemachine.commands import Create, Delete, Set, Transaction, Wri
 from coordsvc.statemachine.errors import CorruptStateError
 from coordsvc.statemachine.layout import HISTORY, history_key
 from coordsvc.statemachine.machine import StateMachine
+from coordsvc.statemachine.records import changes_part, join_changes
 from coordsvc.statemachine.types import CreateMode, Limits
 from tests.stores import MemoryStore
 from tests.unit.statemachine.driver import Driver
@@ -116,9 +117,7 @@ def test_a_transaction_larger_than_the_history_leaves_it_empty() -> None:
 
 
 def test_what_is_kept_does_not_depend_on_how_entries_share_commits() -> None:
-    """Members apply the same entries in different groups; their stores must be the same bytes."""
-
-    def run(entries_per_commit: int) -> MemoryStore:
+    def run(entries_per_commit: int) -> tuple[int, list[Change] | None]:
         store = MemoryStore()
         machine = StateMachine(store, Limits(history_changes=5, history_bytes=2000))
         for index in range(1, 61):
@@ -129,21 +128,40 @@ def test_what_is_kept_does_not_depend_on_how_entries_share_commits() -> None:
             if index % entries_per_commit == 0:
                 machine.commit()
         machine.verify()
-        return store
+        reloaded = StateMachine(store, machine.limits)
+        oldest = reloaded.oldest_history_zxid
+        assert oldest == machine.oldest_history_zxid
+        assert reloaded.history(oldest - 1, 100) == machine.history(oldest - 1, 100)
+        return oldest, machine.history(oldest - 1, 100)
 
-    assert run(1).records == run(4).records == run(60).records
+    assert run(1) == run(4) == run(60)
+
+
+def test_what_one_commit_recorded_is_deleted_when_all_of_it_is_trimmed() -> None:
+    driver = Driver(Limits(history_changes=3))
+    with driver.entry() as machine:
+        for name in "abc":
+            machine.write(0, 0, Write(Create(f"/{name}")))
+    driver.create("/d")
+    driver.create("/e")
+    assert zxids(since(driver, 2)) == [3, 4, 5]
+    assert len(list(driver.store.scan(*HISTORY))) == 3, "the first record still holds transaction 3"
+    driver.create("/f")
+    assert len(list(driver.store.scan(*HISTORY))) == 3
+    assert zxids(since(driver, 3)) == [4, 5, 6]
 
 
 @pytest.mark.parametrize(
     ("puts", "deletes", "words"),
     [
-        ([], [history_key(2, 0)], "out of place"),
-        ([], [history_key(3, 2)], "has 4 changes"),
-        ([], [history_key(1, 0)], "out of place"),
-        ([(history_key(4, 0), b"x")], [], "has 6 changes"),
-        ([(history_key(9, 0), b"x")], [], "out of place"),
-        ([(b"h", b"x")], [], "not that of a change"),
-        ([(history_key(1, 0), b"x")], [], "bytes"),
+        ([], [history_key(2)], "out of place"),
+        ([], [history_key(3)], "has 2 changes"),
+        ([], [history_key(1)], "out of place"),
+        ([(history_key(4), b"x")], [], "damaged"),
+        ([(history_key(9), join_changes([changes_part(9, b"x"), b"x"]))], [], "out of place"),
+        ([(history_key(2), join_changes([changes_part(1, b"x"), b"x"]))], [], "out of place"),
+        ([(history_key(4), join_changes([changes_part(4, b"x"), b"x"]))], [], "has 6 changes"),
+        ([(b"h", b"x")], [], "not that of changes"),
     ],
 )
 def test_a_history_with_holes_is_noticed_at_the_start(

@@ -367,8 +367,10 @@ def test_results_that_are_missing_or_too_many_are_noticed_at_the_start(driver: D
     with pytest.raises(CorruptStateError, match="results of session 1 are missing"):
         StateMachine(missing, driver.limits)
     extra = driver.store.copy()
-    extra.write([(result_key(session.session_id, 2), b"")], [])
-    with pytest.raises(CorruptStateError, match="result 2 of session 1 belongs to no session"):
+    stored = extra.get(result_key(session.session_id, 1))
+    assert stored is not None
+    extra.write([(result_key(session.session_id, 2), stored)], [])
+    with pytest.raises(CorruptStateError, match="results 2 to 2 of session 1 belong to no session"):
         StateMachine(extra, driver.limits)
 
 
@@ -386,3 +388,30 @@ def test_sessions_that_are_missing_or_misplaced_are_noticed_at_the_start(driver:
     misplaced.write([(session_key(2), driver.store.records[key])], [])
     with pytest.raises(CorruptStateError, match="wrong key or number"):
         StateMachine(misplaced, driver.limits)
+
+
+def test_results_of_one_commit_are_one_record_until_all_are_acknowledged(driver: Driver) -> None:
+    session = driver.open_session()
+    with driver.entry() as machine:
+        for sequence in (1, 2, 3):
+            machine.write(session.session_id, sequence, Write(Create(f"/{sequence}")))
+    assert len(list(driver.store.scan(*RESULTS))) == 1
+    with driver.entry() as machine:
+        machine.acknowledge(session.session_id, 2)
+    driver.reload()
+    assert list(driver.machine.sessions[session.session_id].results) == [3]
+    with driver.entry() as machine:
+        machine.acknowledge(session.session_id, 3)
+    assert list(driver.store.scan(*RESULTS)) == []
+    driver.reload()
+    assert driver.machine.sessions[session.session_id].last_sequence == 3
+
+
+def test_results_acknowledged_within_their_commit_are_never_stored(driver: Driver) -> None:
+    session = driver.open_session()
+    with driver.entry() as machine:
+        machine.write(session.session_id, 1, Write(Create("/a")))
+        machine.acknowledge(session.session_id, 1)
+    assert list(driver.store.scan(*RESULTS)) == []
+    driver.reload()
+    assert driver.machine.sessions[session.session_id].acknowledged_sequence == 1
