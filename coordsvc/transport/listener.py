@@ -10,6 +10,7 @@ import asyncio
 import socket
 import ssl
 from collections.abc import Callable, Container
+from functools import partial
 
 from google.protobuf.message import DecodeError
 
@@ -69,17 +70,18 @@ class Listener:
         Raises:
             ListenError: The address is taken or not ours.
         """
-        loop = asyncio.get_running_loop()
+        listen = partial(
+            asyncio.get_running_loop().create_server,
+            lambda: _Connection(self),
+            ssl=self._ssl_context,
+            ssl_handshake_timeout=self.settings.greeting_timeout_s if self._ssl_context else None,
+        )
         try:
             if isinstance(self._listen, socket.socket):
-                self._server = await loop.create_server(
-                    lambda: _Connection(self), sock=self._listen, ssl=self._ssl_context
-                )
+                self._server = await listen(sock=self._listen)
             else:
                 host, port = self._listen
-                self._server = await loop.create_server(
-                    lambda: _Connection(self), host, port, ssl=self._ssl_context
-                )
+                self._server = await listen(host, port)
         except OSError as error:
             raise ListenError(
                 f"cannot listen for members on {self._listen}: {error}; is another server running there?"

@@ -246,8 +246,6 @@ class _Connection(asyncio.Protocol):
     def connection_lost(self, error: Exception | None) -> None:
         closed_by_host = not self._aborted_by_us and not isinstance(error, TimeoutError)
         self.end = "closed here" if self._aborted_by_us else str(error or "closed by the other side")
-        self._queue.clear()
-        self._queued_bytes = 0
         if not self.lost.done():
             self.lost.set_result(closed_by_host)
         if not self.greeted.done():

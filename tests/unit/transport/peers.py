@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import random
 import socket
+import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -76,6 +77,8 @@ def make_member(
     *,
     cluster_id: str = "cluster",
     settings: LinkSettings = QUICK,
+    server_ssl: ssl.SSLContext | None = None,
+    client_ssl: ssl.SSLContext | None = None,
 ) -> Member:
     member: Member
 
@@ -104,9 +107,26 @@ def make_member(
         on_link_down=on_link_down,
         dice=random.Random(1),
         settings=settings,
+        server_ssl=server_ssl,
+        client_ssl=client_ssl,
     )
     member = Member(name, links)
     return member
+
+
+def complaints_of(member: Member) -> list[str]:
+    """Return a list, filled from now on, of all that the member complains about; each wakes `wait`."""
+    complaints = member.links._listener.complaints
+    heard: list[str] = []
+    warn = complaints.warn
+
+    def hear(subject: str, text: str) -> None:
+        heard.append(text)
+        member.event.set()
+        warn(subject, text)
+
+    complaints.warn = hear  # type: ignore[method-assign]  # a probe
+    return heard
 
 
 @asynccontextmanager

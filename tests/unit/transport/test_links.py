@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import random
+import ssl
+from pathlib import Path
 
+from coordsvc.transport.framing import with_length
+from coordsvc.transport.handshake import Identity
 from coordsvc.transport.settings import LinkSettings
 from tests.unit.transport.peers import (
-    PATIENCE_S,
     Member,
     bound_socket,
+    complaints_of,
     end,
     make_member,
     number_of,
     numbered,
     running,
+    stranger,
 )
 
 
@@ -103,11 +108,9 @@ async def test_members_of_two_clusters_at_each_others_addresses_stay_apart() -> 
     quick = LinkSettings(backoff_s_min=0.01, backoff_s_max=0.02)
     a = make_member("a", sockets[0], {"b": sockets[1].getsockname()}, cluster_id="one", settings=quick)
     b = make_member("b", sockets[1], {"a": sockets[0].getsockname()}, cluster_id="two", settings=quick)
-    refused = asyncio.Event()
-    warn = a.links._listener.complaints.warn
-    a.links._listener.complaints.warn = lambda subject, text: (warn(subject, text), refused.set())  # type: ignore[method-assign, assignment, func-returns-value]  # a probe
-    async with running(a, b), asyncio.timeout(PATIENCE_S):
-        await refused.wait()
+    heard = complaints_of(a)
+    async with running(a, b):
+        await a.wait(lambda: any("wrong cluster" in text for text in heard))
 
         assert (a.ups, b.ups, a.batches, b.batches) == ([], [], [], [])
 
@@ -118,3 +121,32 @@ async def test_sending_to_nobody_is_refused_without_an_error() -> None:
     async with running(a):
         assert not a.links.send("nobody", numbered(1))
         assert not a.links.is_up("nobody")
+
+
+def mutual_tls() -> tuple[ssl.SSLContext, ssl.SSLContext]:
+    """Make contexts for both ends; each demands the one certificate there is. Only these tests trust it."""
+    certificate = Path(__file__).with_name("localhost.pem")
+    server = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=certificate)
+    server.verify_mode = ssl.CERT_REQUIRED
+    client = ssl.create_default_context(ssl.Purpose.SERVER_AUTH, cafile=certificate)
+    for context in (server, client):
+        context.load_cert_chain(certificate)
+    return server, client
+
+
+async def test_members_link_over_tls_and_who_does_not_speak_it_stays_out() -> None:
+    server, client = mutual_tls()
+    sockets = [bound_socket(), bound_socket()]
+    addresses = dict(zip("ab", (bound.getsockname() for bound in sockets), strict=True))
+    a = make_member("a", sockets[0], {"b": addresses["b"]}, server_ssl=server, client_ssl=client)
+    b = make_member("b", sockets[1], {"a": addresses["a"]}, server_ssl=server, client_ssl=client)
+    async with running(a, b):
+        await a.wait_up()
+        await b.wait_up()
+        assert a.links.send("b", [numbered(1, 300_000), numbered(2)])
+        await b.wait(lambda: b.numbers() == [1, 2])
+
+        async with stranger(addresses["b"]) as plain:
+            await plain.send(with_length(Identity("cluster", "a", "").hello_to("b")))
+            assert b"cluster" not in await plain.read_to_the_end()
+        assert a.links.is_up("b")

@@ -18,6 +18,7 @@ from tests.unit.transport.peers import (
     Member,
     Stranger,
     bound_socket,
+    complaints_of,
     make_member,
     number_of,
     numbered,
@@ -76,12 +77,16 @@ async def dialling(settings: LinkSettings = QUICK) -> AsyncIterator[tuple[Member
             writer.transport.abort()
 
 
-def give_a_small_send_buffer(member: Member) -> None:
-    """Make the kernel take little, so that what is not read stays with the member."""
+def transport_of(member: Member) -> asyncio.Transport:
     connection = member.links._outgoing["b"]._connection
     assert connection is not None
     assert connection._transport is not None
-    connection._transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 8192)
+    return connection._transport
+
+
+def give_a_small_send_buffer(member: Member) -> None:
+    """Make the kernel take little, so that what is not read stays with the member."""
+    transport_of(member).get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 8192)
 
 
 async def test_a_link_is_up_once_both_have_greeted() -> None:
@@ -103,17 +108,15 @@ async def test_everything_queued_in_one_pass_of_the_loop_leaves_in_one_write(
     async with dialling() as (member, peer):
         link = await peer.next_link()
         await member.wait_up()
-        connection = member.links._outgoing["b"]._connection
-        assert connection is not None
-        assert connection._transport is not None
+        transport = transport_of(member)
         writes: list[bytes] = []
-        write = connection._transport.write
+        write = transport.write
 
         def count_and_write(data: bytes) -> None:
             writes.append(data)
             write(data)
 
-        monkeypatch.setattr(connection._transport, "write", count_and_write)
+        monkeypatch.setattr(transport, "write", count_and_write)
 
         for number in range(50):
             member.links.send("b", numbered(number))
@@ -151,6 +154,7 @@ async def test_a_reader_that_does_not_read_costs_no_more_than_the_queue() -> Non
 
         assert accepted < 2000
         assert 900_000 < most <= 1_000_000
+        assert transport_of(member).get_write_buffer_size() < 400_000, "most of it waits where it is counted"
         received = [number_of(await link.read_frame()) for _ in range(accepted)]
         assert received == sorted(received)
         assert len(set(received)) == accepted
@@ -191,6 +195,18 @@ async def test_a_link_that_the_peer_ends_is_dialled_again_and_told_so(by_reset: 
 
         assert member.links.send("b", numbered(5))
         assert number_of(await link.read_frame()) == 5
+
+
+async def test_a_link_that_timed_out_was_not_closed_by_the_peers_host() -> None:
+    async with dialling() as (member, peer):
+        await peer.next_link()
+        await member.wait_up()
+        connection = member.links._outgoing["b"]._connection
+        assert connection is not None
+
+        connection.connection_lost(TimeoutError("timed out"))  # what the kernel says of a host that vanished
+
+        await member.wait(lambda: member.downs == [("b", False)])
 
 
 async def test_frames_for_a_lost_link_do_not_come_out_of_the_next_one() -> None:
@@ -279,9 +295,10 @@ async def test_a_peer_that_is_heard_from_is_dialled_without_further_delay() -> N
     sluggish = LinkSettings(backoff_s_min=0.01, backoff_s_max=3600.0)
     late = bound_socket()
     member = make_member("a", bound_socket(), {"b": late.getsockname()}, settings=sluggish)
+    member.links._outgoing["b"]._failures = 17  # so many attempts later it waits for up to an hour
+    complaints = complaints_of(member)
     async with running(member):
-        # Many attempts later it would wait for up to an hour.
-        member.links._outgoing["b"]._failures = 17
+        await member.wait(lambda: bool(complaints))
         peer = make_member("b", late, {"a": await member.links.listen()})
         async with running(peer):
             await member.wait_up()
