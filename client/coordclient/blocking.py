@@ -8,7 +8,7 @@ also from callbacks.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from functools import cached_property
 from types import TracebackType
 from typing import Self
@@ -291,18 +291,15 @@ class Client:
 
     def history(
         self,
-        path: str = "",
+        path: str = "/",
         *,
         since: int | None = None,
         follow: bool = False,
         timeout: float | None = None,
     ) -> Iterator[Event]:
         """Iterate over the recorded changes. See `AsyncClient.history`."""
-
-        async def begin() -> AsyncIterator[Event]:
-            return self.asynchronous.history(path, since=since, follow=follow, timeout=timeout)
-
-        return iterate(self.portal, self.portal.run(begin()))
+        feed = self.asynchronous.history(path, since=since, follow=follow, timeout=timeout)
+        return iterate(self.portal, feed)
 
     # -----------------------------------------------------------------------------------------
     # Watches and recipes
@@ -403,7 +400,8 @@ class Watch:
 
     def __next__(self) -> Event:
         if not self._events:
-            self._events.extend(self._portal.run(self._batch(), undo=self._stream.unread))
+            batch = self._portal.run(self._batch(), undo=self._stream.unread)
+            self._events.extend(batch)
         if not self._events:
             raise StopIteration
         return self._events.popleft()

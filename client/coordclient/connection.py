@@ -1,4 +1,4 @@
-"""One gRPC stream to one member. The only place, with `history.py`, that speaks gRPC.
+"""One gRPC stream to one member. The only place, with `stale_reads.py`, that speaks gRPC.
 
 Rule of this file: bytes in, bytes out; whatever goes wrong becomes `ConnectionLostError`.
 """
@@ -46,7 +46,9 @@ class Connection:
     def __init__(self, endpoint: str) -> None:
         self.endpoint = endpoint
         self._channel = open_channel(endpoint)
-        attach = self._channel.stream_stream(ATTACH, request_serializer=None, response_deserializer=None)
+        attach: grpc.aio.StreamStreamMultiCallable[bytes, bytes] = self._channel.stream_stream(
+            ATTACH, request_serializer=None, response_deserializer=None
+        )
         self._stream: Stream = attach()
 
     async def send(self, frame: bytes) -> None:

@@ -1,88 +1,42 @@
-"""The change feed: `Coordination.History`, a totally ordered broadcast of everything that changed.
+"""The change feed: everything that changed, in order, as far back as the service keeps it.
 
-Rule of this file: a stream of its own beside the session; what goes wrong becomes a `CoordError`.
+Rule of this file: a feed is a recursive stream that begins in the past, so it misses and repeats nothing,
+over any number of connections and sessions. Where changes are gone it says so with HistoryTrimmedError.
 """
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import aclosing
+from collections.abc import AsyncIterator
 
-import grpc.aio
-from google.protobuf.message import DecodeError
+from coordclient.errors import HistoryTrimmedError
+from coordclient.types import Event, EventType
+from coordclient.watches import WatchStream
 
-from coordclient.connection import open_channel
-from coordclient.driver import SessionDriver
-from coordclient.errors import ConnectionLostError, RequestTimeoutError
-from coordclient.statuses import error_from_status
-from coordclient.types import Event, event_from_wire
-from coordproto.v1 import coordination_pb2, data_pb2
-
-HISTORY = "/coordproto.v1.Coordination/History"
+BUFFER_EVENTS_MAX = 10_000
 
 
 async def history(
-    driver: SessionDriver, *, path: str, since: int | None, follow: bool, timeout: float
+    stream: WatchStream, *, since: int | None, until: int | None, timeout: float | None
 ) -> AsyncIterator[Event]:
-    """Yield the changes after `since`, resuming at the member that the session is attached to."""
-    position = since
-    skip = 0  # changes of the transaction after `position` that have been yielded already
-    while True:
-        seen = 0
-        source = _changes(driver.endpoint, path, position, follow=follow, timeout=timeout)
-        try:
-            async with aclosing(source):
-                async for change in source:
-                    if isinstance(change, int):
-                        position, seen, skip = max(position or 0, change), 0, 0
-                        continue
-                    seen += 1
-                    if seen <= skip:
-                        continue
-                    skip = seen
-                    yield event_from_wire(change)
-            return
-        except ConnectionLostError:
-            if not follow or position is None:
-                raise
-            await asyncio.sleep(0.2)
+    """Yield the changes that a stream replays, and with `until` None those that follow.
 
-
-async def _changes(
-    endpoint: str, path: str, since: int | None, *, follow: bool, timeout: float
-) -> AsyncGenerator[data_pb2.Change | int, None]:
-    """Yield changes, and after each message the zxid up to which everything has been sent."""
-    channel = open_channel(endpoint)
-    request = coordination_pb2.HistoryRequest(since=since, follow=follow, path=path)
-    call = channel.unary_stream(
-        HISTORY,
-        request_serializer=coordination_pb2.HistoryRequest.SerializeToString,
-        response_deserializer=coordination_pb2.HistoryResponse.FromString,
-    )(request)
-    try:
-        while (response := await _next(call, endpoint, None if follow else timeout)) is not None:
-            for change in response.changes:
-                yield change
-            yield response.zxid
-    except grpc.aio.AioRpcError as error:
-        raise error_from_status(error, endpoint) from error
-    except DecodeError as error:
-        raise ConnectionLostError(f"{endpoint} sent history that makes no sense: {error}") from error
-    finally:
-        call.cancel()
-        await channel.close()
-
-
-async def _next(
-    call: grpc.aio.UnaryStreamCall[coordination_pb2.HistoryRequest, coordination_pb2.HistoryResponse],
-    endpoint: str,
-    timeout: float | None,
-) -> coordination_pb2.HistoryResponse | None:
-    """Return the next message, None at the end."""
-    try:
-        async with asyncio.timeout(timeout):
-            response = await call.read()
-    except TimeoutError:
-        raise RequestTimeoutError(f"{endpoint}: no history within {timeout:g} s") from None
-    return response if isinstance(response, coordination_pb2.HistoryResponse) else None
+    Args:
+        since: Where the stream begins. None: with the oldest change that is kept.
+        until: The last transaction that is wanted.
+    """
+    may_begin_later = since is None
+    async with stream:
+        await stream.start(timeout=timeout)
+        # A stream is set only when everything up to the present has been replayed.
+        while until is None or not stream.is_drained:
+            for event in await stream.batch():
+                if event.type is EventType.RESYNC and not may_begin_later:
+                    raise HistoryTrimmedError(
+                        f"changes up to transaction {event.zxid} are no longer kept: read the present state"
+                    )
+                may_begin_later = False
+                if event.type is EventType.RESYNC:
+                    continue
+                if until is not None and event.zxid > until:
+                    return
+                yield event

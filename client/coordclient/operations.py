@@ -20,6 +20,7 @@ from coordclient.errors import (
     NoNodeError,
     error_from_wire,
 )
+from coordclient.history import BUFFER_EVENTS_MAX as HISTORY_BUFFER
 from coordclient.history import history
 from coordclient.lifecycle import Lifecycle
 from coordclient.messages import (
@@ -434,23 +435,23 @@ class Operations(Lifecycle):
 
         return WatchRecord(self.full_path(path), kind, push)
 
-    def history(
+    async def history(
         self,
-        path: str = "",
+        path: str = "/",
         *,
         since: int | None = None,
         follow: bool = False,
         timeout: float | None = None,
     ) -> AsyncIterator[Event]:
-        """Return the recorded changes of the whole tree, or of a path and all below it, in order.
+        """Yield the recorded changes of a path and all below it, in order.
 
         Args:
             since: Only what came after this transaction; HistoryTrimmedError if that is no longer kept.
+                None: everything that is kept.
             follow: Go on with new changes as they happen.
-            timeout: Seconds to wait for each batch of changes; with `follow` as long as it takes.
+            timeout: Seconds to wait for the first answer.
         """
-        driver = self._running_driver()
-        full_path = self.full_path(path) if path else self.namespace
-        timeout_s = self.request_timeout if timeout is None else timeout
-        events = history(driver, path=full_path, since=since, follow=follow, timeout=timeout_s)
-        return (self.relative_event(event) async for event in events)
+        until = None if follow else await self.sync(timeout=timeout)
+        stream = WatchStream(self, path or "/", recursive=True, since=since or 0, buffer_size=HISTORY_BUFFER)
+        async for event in history(stream, since=since, until=until, timeout=timeout):
+            yield event

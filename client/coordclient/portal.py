@@ -44,11 +44,12 @@ class Portal:
         call = _Call(self._loop, work, undo)
         self._loop.call_soon_threadsafe(call.begin)
         try:
-            return call.outcome.result()
+            result: T = call.outcome.result()
         except BaseException as error:
             if not call.raised(error):
                 self._loop.call_soon_threadsafe(call.give_up)
             raise
+        return result
 
     def call_soon(self, function: Callable[[], object]) -> None:
         """Call a function on the loop, soon."""

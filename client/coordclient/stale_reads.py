@@ -56,12 +56,12 @@ async def read_stale(
 async def _ask(endpoint: str, method: str, request: Message, *, timeout_s: float) -> data_pb2.ReadResult:
     channel = open_channel(endpoint)
     try:
-        call = channel.unary_unary(
+        call: grpc.aio.UnaryUnaryMultiCallable[Message, data_pb2.ReadResult] = channel.unary_unary(
             f"/coordproto.v1.Coordination/{method}",
             request_serializer=lambda message: message.SerializeToString(),
             response_deserializer=data_pb2.ReadResult.FromString,
         )
-        result: data_pb2.ReadResult = await call(request, timeout=timeout_s)
+        result = await call(request, timeout=timeout_s)
     except grpc.aio.AioRpcError as error:
         raise error_from_status(error, endpoint) from error
     finally:

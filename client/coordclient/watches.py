@@ -82,6 +82,11 @@ class WatchStream:
         state = "closed" if self._is_closed else "paused" if self._is_paused else "running"
         return f"<WatchStream {self.path} {state} buffered={len(self._buffer)}>"
 
+    @property
+    def is_drained(self) -> bool:
+        """Return whether everything that has arrived was read, and the service has been told to send on."""
+        return not self._buffer and not self._is_paused
+
     async def start(self, *, timeout: float | None = None) -> Self:
         """Set the watch. Everything that happens after the return is seen."""
         if self._is_started:

@@ -20,6 +20,15 @@ Code = data_pb2.ErrorCode
 Item = coordination_pb2.ServerItem
 ClientFrame = coordination_pb2.ClientFrame
 Call = grpc.aio.ServicerContext[coordination_pb2.ClientFrame, coordination_pb2.ServerFrame]
+UnaryRead = (
+    coordination_pb2.GetRequest | coordination_pb2.ExistsRequest | coordination_pb2.ListChildrenRequest
+)
+UnaryContext = grpc.aio.ServicerContext[UnaryRead, data_pb2.ReadResult]
+_UNARY_READS: dict[str, type[UnaryRead]] = {
+    "Get": coordination_pb2.GetRequest,
+    "Exists": coordination_pb2.ExistsRequest,
+    "ListChildren": coordination_pb2.ListChildrenRequest,
+}
 _ONCE = (data_pb2.ONCE_DATA, data_pb2.ONCE_EXISTS, data_pb2.ONCE_CHILDREN)
 
 
@@ -65,12 +74,15 @@ class FakeServer(coordination_pb2_grpc.SessionServicer):
         self._held: list[tuple[FakeConnection, list[Item]]] = []
         self._server = grpc.aio.server()
         coordination_pb2_grpc.add_SessionServicer_to_server(self, self._server)
-        history = grpc.unary_stream_rpc_method_handler(
-            self.history,
-            request_deserializer=coordination_pb2.HistoryRequest.FromString,
-            response_serializer=coordination_pb2.HistoryResponse.SerializeToString,
-        )
-        handler = grpc.method_handlers_generic_handler("coordproto.v1.Coordination", {"History": history})
+        unary = {
+            method: grpc.unary_unary_rpc_method_handler(
+                self._read_unattached,
+                request_deserializer=kind.FromString,
+                response_serializer=data_pb2.ReadResult.SerializeToString,
+            )
+            for method, kind in _UNARY_READS.items()
+        }
+        handler = grpc.method_handlers_generic_handler("coordproto.v1.Coordination", unary)
         self._server.add_generic_rpc_handlers((handler,))
         self.port = 0
 
@@ -309,6 +321,18 @@ class FakeServer(coordination_pb2_grpc.SessionServicer):
                 for watch in list(session.connection.watches.values()):
                     self._fire(session.connection, watch, change)
 
+    async def _read_unattached(self, request: UnaryRead, context: UnaryContext) -> data_pb2.ReadResult:
+        assert request.consistency == data_pb2.STALE
+        if isinstance(request, coordination_pb2.GetRequest):
+            result = self.tree.read(request.get)
+        elif isinstance(request, coordination_pb2.ExistsRequest):
+            result = self.tree.read(request.exists)
+        else:
+            result = self.tree.read(request.list_children)
+        if result.HasField("error"):
+            await context.abort(grpc.StatusCode.NOT_FOUND, result.error.message)
+        return result
+
     def _fire(self, connection: FakeConnection, watch: data_pb2.Watch, change: data_pb2.Change) -> None:
         if watch.watch_id not in connection.watches or not _matches(watch, change):
             return
@@ -327,29 +351,6 @@ class FakeServer(coordination_pb2_grpc.SessionServicer):
     def _fail(self, connection: FakeConnection, code: data_pb2.ErrorCode.ValueType, message: str) -> None:
         connection.send(Item(error=data_pb2.Error(code=code, message=message)))
         connection.outgoing.put_nowait(None)
-
-    # -----------------------------------------------------------------------------------------
-    # Coordination.History
-
-    async def history(
-        self,
-        request: coordination_pb2.HistoryRequest,
-        context: grpc.aio.ServicerContext[coordination_pb2.HistoryRequest, coordination_pb2.HistoryResponse],
-    ) -> AsyncIterator[coordination_pb2.HistoryResponse]:
-        if request.HasField("since") and request.since < self.history_begins_after:
-            await context.abort(grpc.StatusCode.OUT_OF_RANGE, "that history is gone")
-        since = request.since
-        while True:
-            changes = [
-                change
-                for change in self.tree.changes
-                if change.zxid > since and change.path.startswith(request.path)
-            ]
-            yield coordination_pb2.HistoryResponse(changes=changes, zxid=self.tree.zxid)
-            since = self.tree.zxid
-            if not request.follow:
-                return
-            await asyncio.sleep(0.01)
 
 
 def _matches(watch: data_pb2.Watch, change: data_pb2.Change) -> bool:

@@ -1,44 +1,73 @@
-"""The change feed: order, following over lost connections, errors that are ours."""
+"""The change feed: everything in order, with and without an end, over lost connections."""
 
 from __future__ import annotations
 
 import pytest
 
-from coordclient import AsyncClient, ConnectionLostError, HistoryTrimmedError
-from coordclient.statuses import _error_in_status
-from coordproto.v1 import data_pb2
+from coordclient import AsyncClient, HistoryTrimmedError
+from tests.unit.client.conftest import Connect
 from tests.unit.client.fake_server import FakeServer
 
 
-async def test_following_goes_on_with_what_comes(client: AsyncClient, server: FakeServer) -> None:
+async def test_history_is_read_in_order_and_ends_with_the_present(
+    client: AsyncClient, server: FakeServer
+) -> None:
+    server.set("/a", b"1")
+    server.set("/b", b"2")
+    server.set("/a", b"3")
+
+    events = [(event.path, event.value) async for event in client.history()]
+    assert events == [("/a", b"1"), ("/b", b"2"), ("/a", b"3")]
+    assert [event.zxid async for event in client.history("/a", since=1)] == [3]
+    assert [event async for event in client.history("/nope")] == []
+    await client.sync()
+    assert server.watch_count() == 0
+
+
+async def test_what_comes_later_does_not_belong_to_it(client: AsyncClient, server: FakeServer) -> None:
+    server.set("/a", b"1")
+    server.set("/a", b"2")
+    seen = []
+    async for event in client.history():
+        server.set("/a", b"later")
+        await client.sync()
+        seen.append(event.value)
+
+    assert seen == [b"1", b"2"]
+
+
+async def test_a_long_history_is_read_in_parts(
+    client: AsyncClient, server: FakeServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("coordclient.operations.HISTORY_BUFFER", 10)
+    for number in range(300):
+        server.set("/a", b"%d" % number)
+
+    values = [event.value async for event in client.history()]
+    assert values == [b"%d" % number for number in range(300)]
+
+
+async def test_following_goes_on_over_a_lost_connection(client: AsyncClient, server: FakeServer) -> None:
     server.set("/a", b"1")
     feed = client.history(since=0, follow=True)
     assert (await anext(feed)).value == b"1"
+    server.drop_connections()
     server.set("/b", b"2")
     assert (await anext(feed)).value == b"2"
+    await feed.aclose()  # type: ignore[attr-defined]  # it is a generator
 
 
 async def test_history_that_is_gone_is_said_to_be(client: AsyncClient, server: FakeServer) -> None:
-    server.history_begins_after = 10
-    with pytest.raises(HistoryTrimmedError):
+    server.tree.zxid = server.history_begins_after = 10
+    server.set("/a", b"11")
+
+    with pytest.raises(HistoryTrimmedError, match="10"):
         await anext(client.history(since=5))
+    assert [event.value async for event in client.history()] == [b"11"], "everything that is kept"
 
 
-async def test_a_dead_member_is_a_lost_connection(client: AsyncClient, server: FakeServer) -> None:
-    assert client._driver is not None
-    client._driver.endpoint = "127.0.0.1:1"
-    with pytest.raises(ConnectionLostError):
-        await anext(client.history())
+async def test_paths_are_those_of_the_namespace(connect: Connect, server: FakeServer) -> None:
+    server.set("/prod/a", b"1")
+    client = await connect(namespace="/prod")
 
-
-def test_the_typed_detail_is_found_in_a_status() -> None:
-    """google.rpc.Status {code: 3, message: "no", details: [Any {type_url, value}]}, written by hand."""
-    detail = data_pb2.Error(code=data_pb2.HISTORY_TRIMMED, message="gone")
-    url = b"type.googleapis.com/coordproto.v1.Error"
-    value = detail.SerializeToString()
-    any_message = b"\x0a" + bytes([len(url)]) + url + b"\x12" + bytes([len(value)]) + value
-    status = b"\x08\x03" + b"\x12\x02no" + b"\x1a" + bytes([len(any_message)]) + any_message
-
-    assert _error_in_status(status) == detail
-    assert _error_in_status(b"\x08\x03\x12\x02no") is None
-    assert _error_in_status(b"\x1a\xff\xff") is None
+    assert [event.path async for event in client.history("/a")] == ["/a"]

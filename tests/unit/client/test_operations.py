@@ -317,17 +317,3 @@ async def test_all_paths_lie_below_the_namespace(connect: Connect, server: FakeS
     async with client.watch("/a") as events:
         await client.set("/a", b"2")
         assert (await anext(events)).path == "/a"
-
-
-# ---------------------------------------------------------------------------------------------
-# History
-
-
-async def test_history_is_read_in_order(client: AsyncClient, server: FakeServer) -> None:
-    server.set("/a", b"1")
-    server.set("/b", b"2")
-    server.set("/a", b"3")
-
-    events = [(event.path, event.value) async for event in client.history()]
-    assert events == [("/a", b"1"), ("/b", b"2"), ("/a", b"3")]
-    assert [event.zxid async for event in client.history("/a", since=1)] == [3]
