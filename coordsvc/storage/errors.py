@@ -53,6 +53,10 @@ class SnapshotRefused(Exception):  # noqa: N818 - a refusal of what a peer sent,
     """A received snapshot is incomplete, damaged or too large; our own data is untouched."""
 
 
+class SnapshotClosed(SnapshotRefused):
+    """A snapshot that was being read has been closed: its tree was replaced, or nobody wants it any more."""
+
+
 class DiskTrust:
     """Shared by everything that is opened from one directory. Once lost it never comes back."""
 

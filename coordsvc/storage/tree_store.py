@@ -6,13 +6,14 @@ Rule of this file: what LevelDB cannot read or write is never an empty answer bu
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Self
 
 import plyvel
 
-from coordsvc.storage.errors import DiskTrust, StorageError, storage_error
+from coordsvc.storage.errors import DiskTrust, SnapshotClosed, StorageError, storage_error
 from coordsvc.storage.files import sync_directory_and_files
 from coordsvc.storage.leveldb import Tuning, create_database, open_database
 from coordsvc.storage.tree_chunks import TreeChunk, encode_chunks
@@ -135,24 +136,52 @@ class TreeStore:
 
 
 class TreeSnapshot:
-    """All records as they were when it was taken, whatever is written since."""
+    """All records as they were when it was taken, whatever is written since.
+
+    It may be closed on the loop thread while the storage thread reads from it: that ends the reading.
+    """
 
     def __init__(self, store: TreeStore, pinned: plyvel.Snapshot) -> None:
         self._store = store
         self._pinned = pinned
+        self._is_closed = False
+        self._positioning = threading.Lock()  # LevelDB must not lose the snapshot while it seeks in it
 
     def chunks(self, bytes_max: int) -> Iterator[TreeChunk]:
-        """Yield the whole tree in checked chunks of about `bytes_max`. For the storage thread."""
-        records = self._store._records(self._pinned, fill_cache=False)  # noqa: SLF001 - same file, one thing
-        return encode_chunks(records, bytes_max)
+        """Yield the whole tree in checked chunks of about `bytes_max`. For the storage thread.
+
+        Raises:
+            SnapshotClosed: It was closed before, or is while the chunks are taken.
+        """
+        with self._positioning:
+            self._check_open()
+            records = self._store._records(self._pinned, fill_cache=False)  # noqa: SLF001 - one thing, two classes
+        return self._while_open(encode_chunks(records, bytes_max))
 
     def get(self, key: bytes) -> bytes | None:
         """Return the value as of the snapshot, or None."""
-        try:
-            value: bytes | None = self._pinned.get(key, verify_checksums=True)
-        except plyvel.Error as error:
-            raise self._store._lost(error, "read") from error  # noqa: SLF001 - same file, one thing
+        with self._positioning:
+            self._check_open()
+            try:
+                value: bytes | None = self._pinned.get(key, verify_checksums=True)
+            except plyvel.Error as error:
+                raise self._store._lost(error, "read") from error  # noqa: SLF001 - one thing, two classes
         return value
 
     def close(self) -> None:
-        self._pinned.close()
+        """Let LevelDB forget it. May be called more than once."""
+        with self._positioning:
+            self._is_closed = True
+            self._pinned.close()
+
+    def _while_open(self, chunks: Iterator[TreeChunk]) -> Iterator[TreeChunk]:
+        while True:
+            self._check_open()
+            chunk = next(chunks, None)
+            if chunk is None:
+                return
+            yield chunk
+
+    def _check_open(self) -> None:
+        if self._is_closed:
+            raise SnapshotClosed(f"the snapshot of {self._store.path} was closed while it was read")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from coordsvc.storage.errors import DiskFailedError, DiskNotTrustedError, DiskTrust
+from coordsvc.storage.errors import DiskFailedError, DiskNotTrustedError, DiskTrust, SnapshotClosed
 from coordsvc.storage.tree_chunks import ChunkReader
 from coordsvc.storage.tree_store import TreeSnapshot, TreeStore
 
@@ -87,6 +87,26 @@ def test_an_empty_tree_has_a_snapshot_too(tree: TreeStore) -> None:
 
     assert read_back(snapshot, 1000) == []
     snapshot.close()
+
+
+def test_a_snapshot_that_is_closed_while_it_is_read_says_so(tmp_path: Path) -> None:
+    """As when the tree is replaced in the middle of streaming it: no fault, and no end of the member."""
+    tree = TreeStore.create(tmp_path / "tree", DiskTrust())
+    tree.write([(b"k%03d" % number, b"v" * 50) for number in range(200)], [])
+    snapshot = tree.snapshot()
+    chunks = snapshot.chunks(1000)
+    next(chunks)
+
+    snapshot.close()
+    snapshot.close()
+    tree.close()
+
+    with pytest.raises(SnapshotClosed):
+        next(chunks)
+    with pytest.raises(SnapshotClosed):
+        snapshot.chunks(1000)
+    with pytest.raises(SnapshotClosed):
+        snapshot.get(b"k000")
 
 
 def test_after_a_failed_sync_everything_is_refused(tree: TreeStore, monkeypatch: pytest.MonkeyPatch) -> None:
