@@ -7,14 +7,14 @@ is no second path for reads, watches or writes.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from types import TracebackType
 from typing import Any, Self
 
 import grpc.aio
 
 from coordproto.v1 import coordination_pb2, data_pb2
-from coordsvc.api.gateway import ClientHandle, Gateway
+from coordsvc.api.gateway import Arguments, ClientHandle, Gateway, Result
 from coordsvc.api.status import abort
 from coordsvc.codec.results import encode_failure
 from coordsvc.statemachine.results import ErrorCode, Failure
@@ -52,7 +52,7 @@ class Call:
         if self._gateway.is_stopping():
             refusal = Failure(ErrorCode.SHUTTING_DOWN, "this member is stopping; use another one")
             await abort(self._context, encode_failure(refusal))
-        self.handle = ClientHandle(self._gateway, self._gateway.replica.open_call())
+        self.handle = ClientHandle(self._gateway, self.feed(self._gateway.replica.open_call))
         return self
 
     async def __aexit__(
@@ -79,6 +79,12 @@ class Call:
             return encode_failure(Failure(ErrorCode.NO_LEADER, message))
         return encode_failure(Failure(ErrorCode.REQUEST_TIMEOUT, "no answer in time"), state.leader_hint())
 
+    def feed(
+        self, take_in: Callable[Arguments, Result], *args: Arguments.args, **kwargs: Arguments.kwargs
+    ) -> Result:
+        """Give the replica an input. See `Gateway.feed`."""
+        return self._gateway.feed(take_in, *args, **kwargs)
+
     def deadline_s(self) -> float:
         """How long this call may wait: what the client gave, at most; less a little for the answer."""
         remaining: float | None = self._context.time_remaining()
@@ -101,7 +107,8 @@ class Call:
     def reopen(self, attach: coordination_pb2.Attach) -> None:
         """Become the connection of a session: this call's items are then the answer to the attach."""
         self.handle.close()
-        connection = self._gateway.replica.open_connection(attach, self._gateway.fresh_secret())
+        secret = self._gateway.fresh_secret()
+        connection = self.feed(self._gateway.replica.open_connection, attach, secret)
         self.handle = ClientHandle(self._gateway, connection)
 
     async def read(self, read: coordination_pb2.Read) -> data_pb2.ReadResult:

@@ -60,12 +60,15 @@ class CoordinationService(coordination_pb2_grpc.CoordinationServicer):
                 if session.sequence == 0:
                     raise call_failed(ErrorCode.INVALID_ARGUMENT, "a session's writes are numbered from 1")
                 await call.check_secret(session.session_id, session.secret)
-                replica.unary_session_write(
-                    call.handle.connection, session.session_id, session.sequence, encoded
+                call.feed(
+                    replica.unary_session_write,
+                    call.handle.connection,
+                    session.session_id,
+                    session.sequence,
+                    encoded,
                 )
             else:
-                replica.anonymous_write(call.handle.connection, encoded)
-            self._gateway.changed()
+                call.feed(replica.anonymous_write, call.handle.connection, encoded)
             return await call.write_result()
         raise AssertionError("an aborted call does not come here")
 
@@ -165,8 +168,7 @@ class CoordinationService(coordination_pb2_grpc.CoordinationServicer):
     ) -> coordination_pb2.KeepAliveResponse:
         async with Call(self._gateway, context) as call:
             timeout_ms = await call.check_secret(request.session_id, request.secret)
-            self._gateway.replica.ping_session(call.handle.connection, request.session_id)
-            self._gateway.changed()
+            call.feed(self._gateway.replica.ping_session, call.handle.connection, request.session_id)
             async with asyncio.timeout(call.deadline_s()):
                 await call.next_item()
             return coordination_pb2.KeepAliveResponse(timeout_ms=timeout_ms)
@@ -177,8 +179,7 @@ class CoordinationService(coordination_pb2_grpc.CoordinationServicer):
     ) -> coordination_pb2.CloseSessionResponse:
         async with Call(self._gateway, context) as call:
             await call.check_secret(request.session_id, request.secret)
-            self._gateway.replica.end_session(call.handle.connection, request.session_id)
-            self._gateway.changed()
+            call.feed(self._gateway.replica.end_session, call.handle.connection, request.session_id)
             async with asyncio.timeout(call.deadline_s()):
                 await call.next_item()
             return coordination_pb2.CloseSessionResponse()

@@ -6,12 +6,16 @@ Rule of this file: the services see `Gateway` only; the runtime implements it.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import ParamSpec, Protocol, TypeVar
 
 from coordproto.v1 import coordination_pb2
 from coordsvc.replica.connections import Connection
 from coordsvc.replica.core import Replica
+
+Arguments = ParamSpec("Arguments")
+Result = TypeVar("Result")
 
 
 class Gateway(Protocol):
@@ -21,8 +25,13 @@ class Gateway(Protocol):
     handles: dict[int, ClientHandle]
     frame_bytes_max: int
 
-    def changed(self) -> None:
-        """The replica was fed: let it speak soon."""
+    def feed(
+        self, take_in: Callable[Arguments, Result], *args: Arguments.args, **kwargs: Arguments.kwargs
+    ) -> Result:
+        """Give the replica an input, and let it speak soon.
+
+        A failure in there, of the disk above all, ends the member: gRPC would end only the call.
+        """
 
     def is_stopping(self) -> bool:
         """Whether this member takes no new clients."""
@@ -58,7 +67,6 @@ class ClientHandle:
         settings = gateway.replica.state.settings
         self._pause = _Pause(settings.pause_outgoing_bytes, settings.pause_outstanding_bytes)
         gateway.handles[connection.number] = self
-        gateway.changed()
 
     def wake(self) -> None:
         """Something changed for this client."""
@@ -76,14 +84,12 @@ class ClientHandle:
         items = connection.take()
         self._unpaused.set()
         if connection.reads or connection.catch_up is not None:
-            self._gateway.replica.taken(connection)
-            self._gateway.changed()
+            self._gateway.feed(self._gateway.replica.taken, connection)
         return items
 
     def send(self, frame: coordination_pb2.ClientFrame) -> None:
         """Hand a frame of the client to the replica."""
-        self._gateway.replica.client_frame(self.connection, frame)
-        self._gateway.changed()
+        self._gateway.feed(self._gateway.replica.client_frame, self.connection, frame)
 
     def is_paused(self) -> bool:
         """Whether to stop reading from the client: it is too far ahead of us, or does not read."""
@@ -101,6 +107,5 @@ class ClientHandle:
 
     def close(self) -> None:
         """The client has gone, or the call is answered."""
-        self._gateway.replica.close_connection(self.connection)
         self._gateway.handles.pop(self.connection.number, None)
-        self._gateway.changed()
+        self._gateway.feed(self._gateway.replica.close_connection, self.connection)

@@ -50,7 +50,8 @@ class SessionService:
             return
         if frame is None:
             return
-        connection = self._gateway.replica.open_connection(frame.attach, self._gateway.fresh_secret())
+        gateway = self._gateway
+        connection = gateway.feed(gateway.replica.open_connection, frame.attach, gateway.fresh_secret())
         handle = ClientHandle(self._gateway, connection)
         reading = asyncio.create_task(self._read(handle, context), name=f"client-{connection.number}-reader")
         try:
@@ -104,7 +105,7 @@ class SessionService:
             handle.send(frame)
             while handle.is_paused():
                 await handle.wait_unpaused()
-        self._gateway.replica.close_connection(connection)
+        self._gateway.feed(self._gateway.replica.close_connection, connection)
         handle.wake()
 
     async def _write(self, handle: ClientHandle, context: grpc.aio.ServicerContext[bytes, bytes]) -> None:

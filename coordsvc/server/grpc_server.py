@@ -13,6 +13,7 @@ from coordsvc.api.coordination import CoordinationService
 from coordsvc.api.gateway import Gateway
 from coordsvc.api.session_stream import SessionService
 
+_CALLS_MAX = 20_000  # streams and unary calls at a time; more are refused with RESOURCE_EXHAUSTED
 _MESSAGE_SLACK_BYTES = 1 << 20  # above our own limit, which answers with a typed error
 
 
@@ -27,7 +28,8 @@ class GrpcServer:
                 ("grpc.http2.min_ping_interval_without_data_ms", 1_000),
                 ("grpc.keepalive_permit_without_calls", 1),
                 ("grpc.http2.max_ping_strikes", 0),
-            ]
+            ],
+            maximum_concurrent_rpcs=_CALLS_MAX,
         )
         coordination_pb2_grpc.add_CoordinationServicer_to_server(CoordinationService(gateway), self._server)
         coordination_pb2_grpc.add_ClusterServicer_to_server(ClusterService(gateway), self._server)

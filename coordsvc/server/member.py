@@ -18,7 +18,7 @@ from collections.abc import Callable
 from functools import partial
 
 from coordproto.v1 import coordination_pb2, peer_pb2
-from coordsvc.api.gateway import ClientHandle, TransferRefusedError
+from coordsvc.api.gateway import Arguments, ClientHandle, Result, TransferRefusedError
 from coordsvc.config import ServerConfig, split_address
 from coordsvc.raft.ready import Persist
 from coordsvc.replica.effects import Effects
@@ -134,6 +134,18 @@ class Member:
 
     # -----------------------------------------------------------------------------------------
     # Gateway: what the gRPC services use
+
+    def feed(
+        self, take_in: Callable[Arguments, Result], *args: Arguments.args, **kwargs: Arguments.kwargs
+    ) -> Result:
+        try:
+            self._set_time()
+            result = take_in(*args, **kwargs)
+        except Exception as error:
+            self.fail(error)
+            raise
+        self.changed()
+        return result
 
     def is_stopping(self) -> bool:
         return self._stopping
