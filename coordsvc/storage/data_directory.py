@@ -78,6 +78,9 @@ class DataDirectory:
             directory._check_identity(cluster_id, member)
             directory._read_pointer()
             directory.remove_old_trees()
+        except OSError as error:
+            os.close(descriptor)
+            raise storage_error(error, path, "use the data directory") from error
         except BaseException:
             os.close(descriptor)
             raise
@@ -216,7 +219,12 @@ def _lock(path: Path) -> int:
     """Make the directory if needed, and hold its lock file. Returns the descriptor that holds it."""
     lock_path = path / _LOCK
     try:
+        missing = [directory for directory in (path, *path.parents) if not directory.exists()]
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for directory in missing:
+            sync_path(
+                directory.parent
+            )  # else a loss of power could take back the directory, and all promises
         descriptor = os.open(lock_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
         raise storage_error(error, path, "use the data directory") from error

@@ -174,13 +174,41 @@ def test_a_path_through_a_file_is_refused(tmp_path: Path) -> None:
     refuse(tmp_path / "file" / "data", NotWritableError)
 
 
-def test_a_directory_of_somebody_else_is_refused() -> None:
+@pytest.mark.parametrize("mode", [0o500, 0o300], ids=["not writable", "not readable"])
+def test_a_directory_without_the_rights_is_refused(mode: int) -> None:
     with tempfile.TemporaryDirectory() as parent:
         Path(parent).chmod(0o711)
         path = Path(parent) / "data"
-        path.mkdir(mode=0o500)
+        path.mkdir()
+        if os.geteuid() == 0 and mode == 0o300:
+            os.chown(path, 65534, 65534)
+        path.chmod(mode)
 
         said = open_elsewhere(path, AS_NOBODY if os.geteuid() == 0 else OPEN_AND_SAY)
 
     assert said.startswith("NotWritableError")
     assert str(path) in said
+
+
+def test_a_new_directory_and_all_above_it_that_were_missing_are_made_durable(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a loss of power could take it back, and with it the member's votes."""
+    synced: set[int] = set()
+    sync = os.fsync
+
+    def note_and_sync(descriptor: int) -> None:
+        synced.add(os.fstat(descriptor).st_ino)
+        sync(descriptor)
+
+    monkeypatch.setattr("os.fsync", note_and_sync)
+
+    make(tmp_path / "one" / "two" / "data")
+
+    for directory in (
+        tmp_path,
+        tmp_path / "one",
+        tmp_path / "one" / "two",
+        tmp_path / "one" / "two" / "data",
+    ):
+        assert directory.stat().st_ino in synced
