@@ -18,6 +18,7 @@ import grpc
 import grpc.aio
 
 from coordclient.errors import ConnectionLostError
+from coordproto.v1 import data_pb2
 
 ATTACH = "/coordproto.v1.Session/Attach"
 MESSAGE_BYTES_MAX = 16 << 20
@@ -56,22 +57,26 @@ class Connection:
         try:
             await self._stream.write(frame)
         except (grpc.RpcError, grpc.aio.BaseError, asyncio.InvalidStateError) as error:
-            raise ConnectionLostError(self._say(error)) from error
+            raise self._lost(error) from error
 
     async def receive(self) -> bytes:
         """Return the next frame."""
         try:
             frame = await self._stream.read()
-            if frame is not grpc.aio.EOF:
-                assert isinstance(frame, bytes)
-                return frame
-            code = await self._stream.code()
-            details = await self._stream.details()
         except (grpc.RpcError, grpc.aio.BaseError, asyncio.InvalidStateError) as error:
-            raise ConnectionLostError(self._say(error)) from error
-        raise ConnectionLostError(
-            f"{self.endpoint} ended the connection ({code.name}) {details or ''}".strip()
-        )
+            raise self._lost(error) from error
+        if frame is grpc.aio.EOF:
+            raise ConnectionLostError(f"{self.endpoint} ended the connection")
+        assert isinstance(frame, bytes)
+        return frame
+
+    def _lost(self, error: BaseException) -> ConnectionLostError:
+        if not isinstance(error, grpc.aio.AioRpcError):
+            return ConnectionLostError(f"{self.endpoint}: {error}")
+        status = error.code()
+        # A frame that is too large for the server ends the stream before the server can say so in a frame.
+        code = data_pb2.LIMIT_EXCEEDED if status is grpc.StatusCode.RESOURCE_EXHAUSTED else 0
+        return ConnectionLostError(f"{self.endpoint}: {error.details() or status.name}", code=code)
 
     async def close(self) -> None:
         self._stream.cancel()
@@ -80,9 +85,3 @@ class Connection:
         finally:
             # gRPC lets go of the socket only when nobody refers to the call any more.
             del self._stream, self._channel
-
-    def _say(self, error: BaseException) -> str:
-        if isinstance(error, grpc.aio.AioRpcError):
-            details = error.details() or error.code().name
-            return f"{self.endpoint}: {details}"
-        return f"{self.endpoint}: {error}"

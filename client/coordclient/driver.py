@@ -19,7 +19,7 @@ from coordclient.endpoints import Endpoints
 from coordclient.errors import ConnectionLostError
 from coordclient.session import Operation, SessionCore
 from coordclient.states import State
-from coordproto.v1 import coordination_pb2
+from coordproto.v1 import coordination_pb2, data_pb2
 
 logger = logging.getLogger("coordclient.session")
 
@@ -127,6 +127,8 @@ class SessionDriver:
                 await self._serve(connection)
             except ConnectionLostError as error:
                 self.last_failure = error.message
+                if error.code == data_pb2.LIMIT_EXCEEDED:
+                    self.core.frame_refused(error.message)
                 logger.debug("connection to %s ended: %s", endpoint, error)
             finally:
                 await connection.close()

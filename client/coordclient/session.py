@@ -25,12 +25,15 @@ from coordclient.types import Event
 from coordclient.watch_records import WatchRecord, WatchTable
 from coordproto.v1 import coordination_pb2, data_pb2
 
-IN_FLIGHT_MAX = 1024  # operations; what the service allows a session
+# The service allows a session 1024 operations in flight, and may count a frame until all of it is answered.
+FRAME_OPERATIONS_MAX = 256
+IN_FLIGHT_MAX = 1024 - FRAME_OPERATIONS_MAX
 IN_FLIGHT_BYTES_MAX = 16 << 20
-FRAME_OPERATIONS_MAX = 1024
 FRAME_BYTES_GOAL = 1 << 20  # a frame is full when it has reached this
 OPERATION_BYTES_MAX = (3 << 20) - 4096  # so that a frame stays below the service's 4 MiB
 RETRY_SECONDS = 0.1
+IN_FLIGHT_MIN = 4  # a service with lower limits than ours is met half way, again and again, down to this
+REFUSALS_MAX = 12  # frames refused one after the other, before their session is given up
 
 _Code = data_pb2.ErrorCode
 # The member could not do it now. A read is tried again; a write goes again over a new connection.
@@ -98,6 +101,9 @@ class SessionCore:
         self._waiting: deque[Operation] = deque()
         self._in_flight_bytes = 0
         self._postponed: list[Operation] = []
+        self._in_flight_max = IN_FLIGHT_MAX
+        self._frame_bytes_goal = FRAME_BYTES_GOAL
+        self._refusals = 0
         self._retry_at = math.inf
         self._earliest_deadline = math.inf
         self._renewal = Renewal(timeout_ms / 1000)
@@ -250,14 +256,17 @@ class SessionCore:
         next_sequence = 0
         append_write = frame.writes.writes.append
         append_read = frame.reads.append
-        while count < FRAME_OPERATIONS_MAX and frame_bytes < FRAME_BYTES_GOAL:
+        in_flight_max = self._in_flight_max
+        operations_max = min(FRAME_OPERATIONS_MAX, max(1, in_flight_max // 3))
+        while count < operations_max and frame_bytes < self._frame_bytes_goal:
+            # What is to be sent again is not in flight on this connection yet.
+            if len(self._unanswered) + len(self._reads) - len(self._resend) >= in_flight_max:
+                break
             if self._resend:
                 operation = self._resend.popleft()
                 if operation.read is not None and operation.is_settled:
                     continue
-            elif self._waiting and len(self._unanswered) + len(self._reads) < IN_FLIGHT_MAX:
-                if self._in_flight_bytes >= IN_FLIGHT_BYTES_MAX:
-                    break
+            elif self._waiting and self._in_flight_bytes < IN_FLIGHT_BYTES_MAX:
                 operation = self._waiting.popleft()
                 if operation.is_settled:
                     continue
@@ -364,6 +373,7 @@ class SessionCore:
 
     def _saw_answer(self, zxid: int) -> None:
         self.answers += 1
+        self._refusals = 0
         # Every event up to here stands before this answer (promise G6).
         if zxid > self._answered_zxid:
             self._answered_zxid = zxid
@@ -387,6 +397,17 @@ class SessionCore:
             self._lose(error_from_wire(error).message)
         elif error.code in (_Code.SESSION_MOVED, _Code.SHUTTING_DOWN):
             self._is_moving = True
+        elif self.is_attached and error.code in (_Code.LIMIT_EXCEEDED, _Code.MALFORMED):
+            self.frame_refused(self.broken)
+
+    def frame_refused(self, reason: str) -> None:
+        """The service would not take our last frames: send less at once from now on."""
+        self._in_flight_max = max(IN_FLIGHT_MIN, self._in_flight_max // 2)
+        self._frame_bytes_goal = max(1, self._frame_bytes_goal // 2)
+        self._refusals += 1
+        if self._refusals >= REFUSALS_MAX:
+            self._refusals = 0
+            self._lose(f"the service refuses what this session sends: {reason}")
 
     def _closed(self) -> None:
         self.broken = "the session was closed"

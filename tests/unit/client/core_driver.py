@@ -80,6 +80,14 @@ class CoreDriver:
         assert frame is not None, f"nothing to send: {self.core}"
         return coordination_pb2.ClientFrame.FromString(frame)
 
+    def frames_sent(self) -> list[int]:
+        """Take all frames that are ready; return the numbers of their operations."""
+        counts = []
+        while (data := self.core.take_frame(self.now)) is not None:
+            frame = coordination_pb2.ClientFrame.FromString(data)
+            counts.append(len(frame.writes.writes) + len(frame.reads))
+        return counts
+
     def sends_nothing(self) -> bool:
         return self.core.take_frame(self.now) is None
 

@@ -112,8 +112,7 @@ def test_no_more_than_the_limit_is_in_flight(attached: CoreDriver) -> None:
     for number in range(IN_FLIGHT_MAX + 5):
         attached.submit_set(b"%d" % number)
 
-    assert len(attached.sent().writes.writes) == IN_FLIGHT_MAX
-    assert attached.sends_nothing()
+    assert sum(attached.frames_sent()) == IN_FLIGHT_MAX
 
     attached.answer_write(1)
     attached.answer_write(2)
@@ -130,6 +129,46 @@ def test_frames_stay_below_the_limit_of_the_service(attached: CoreDriver) -> Non
 
     assert sum(sizes) > 9_000_000
     assert max(sizes) < 4 << 20
+
+
+def test_what_is_sent_again_keeps_to_the_limit_too(attached: CoreDriver) -> None:
+    for number in range(IN_FLIGHT_MAX):
+        attached.submit_set(b"%d" % number)
+    attached.frames_sent()
+    attached.core.frame_refused("too much")
+    attached.reconnect()
+
+    assert sum(attached.frames_sent()) == IN_FLIGHT_MAX // 2
+    attached.answer_write(1)
+    assert values(attached.sent()) == [b"%d" % (IN_FLIGHT_MAX // 2)]
+
+
+def test_a_refused_frame_is_followed_by_smaller_ones(attached: CoreDriver) -> None:
+    """A service may be configured with lower limits than ours."""
+    for number in range(100):
+        attached.submit_set(b"%d" % number)
+    sent = attached.frames_sent()
+    while max(sent) > 3:
+        attached.say(error=data_pb2.Error(code=data_pb2.LIMIT_EXCEEDED, message="too many"))
+        assert attached.core.broken == "too many"
+        attached.reconnect()
+        sent = attached.frames_sent()
+
+    assert attached.core.session_id == 7
+    attached.answer_write(1)
+
+
+def test_a_session_whose_frames_are_never_taken_is_given_up(attached: CoreDriver) -> None:
+    """Else one operation that the service cannot take would stop all others for ever."""
+    attached.submit_set(b"poison")
+    while attached.core.session_id:
+        attached.sent()
+        attached.say(error=data_pb2.Error(code=data_pb2.MALFORMED, message="no"))
+        if attached.core.session_id:
+            attached.reconnect()
+
+    ((_, error),) = attached.outcomes()
+    assert isinstance(error, SessionExpiredError)
 
 
 def test_bytes_in_flight_are_bounded(attached: CoreDriver) -> None:
@@ -483,13 +522,13 @@ def test_abandoned_reads_stay_in_flight_until_they_are_answered(attached: CoreDr
     for operation in [attached.submit_get() for _ in range(IN_FLIGHT_MAX)]:
         attached.core.abandon(operation)
     reads = [attached.submit_get() for _ in range(IN_FLIGHT_MAX)]
-    numbers = [read.id for read in attached.sent().reads]
+    attached.frames_sent()
     for operation in reads:
         attached.core.abandon(operation)
     attached.submit_get()
     assert attached.sends_nothing()
 
-    attached.answer_get(numbers[0])
+    attached.answer_get(reads[0].sequence)
     assert len(attached.sent().reads) == 1
 
 
