@@ -195,6 +195,8 @@ class Cluster:
             return False
         ready = member.node.ready()
         self.note_ready(name, ready)
+        for message in ready.messages:
+            _check_promise(member.storage, message)
         if member.writing is None:
             member.writing = ready.persist
         else:
@@ -266,6 +268,23 @@ class Cluster:
         assert new.term >= old.term, "R1: the durable term never decreases"
         if new.term == old.term:
             assert old.vote in (None, new.vote), "R2: one durable vote a term"
+
+
+def _check_promise(storage: MemoryLog, message: Message) -> None:
+    """R9: what a message promises is durable when the message leaves."""
+    kind = message.type
+    hard_state = storage.hard_state
+    if kind is MessageType.VOTE or (kind is MessageType.VOTE_RESPONSE and not message.reject):
+        voted_for = message.source if kind is MessageType.VOTE else message.target
+        assert hard_state.term >= message.term, "R9: a vote is durable before it leaves"
+        if hard_state.term == message.term:
+            assert hard_state.vote == voted_for, "R9: a vote is durable before it leaves"
+    if kind is MessageType.APPEND_RESPONSE:
+        assert hard_state.term >= message.term, "R9: a term is durable before it is acknowledged"
+        if not message.reject:
+            assert storage.last_index() >= message.index, (
+                "R9: entries are durable before they are acknowledged"
+            )
 
 
 def log_of(node: RaftNode) -> list[tuple[Index, int]]:

@@ -18,7 +18,7 @@ from coordsvc.raft.progress import ProgressState
 from coordsvc.raft.types import Index
 from tests.unit.raft.cluster import Cluster
 
-STEPS = 2_500
+STEPS = 4_000
 
 
 class Storm:
@@ -45,29 +45,42 @@ class Storm:
             member.slow_apply = True
         self.loss = self.random.choice([0.0, 0.05, 0.3])
         self.crash = self.random.choice([0.0, 0.002, 0.02])
+        self.haste = self.random.choice([0.05, 0.1, 0.2])  # of time, compared with everything else
+        self.promptness = self.random.choice([0.0, 0.5, 0.9])  # of the disks
         self.numbers = 0
         self.reads: dict[int, Index] = {}
 
     def step(self) -> None:
         name = self.random.choice(sorted(self.cluster.members))
+        if self.random.random() < self.haste:
+            self.cluster.tick(name)
+            return
         roll = self.random.random()
         if roll < self.crash:
             self.restart(name)
-        elif roll < 0.12:
-            self.cluster.tick(name)
-        elif roll < 0.45:
-            self.cluster.pump(name)
-        elif roll < 0.55:
+        elif roll < 0.27:
+            self.work(name)
+        elif roll < 0.4:
             self.cluster.finish_write(name)
-        elif roll < 0.62:
+        elif roll < 0.45:
             self.cluster.apply(name)
         elif roll < 0.88:
-            self.deliver()
-        elif roll < 0.95:
+            for _ in range(3):
+                self.deliver()
+        elif roll < 0.94:
             self.propose(name)
         else:
             self.disturb(name)
         self.check_reads(name)
+
+    def work(self, name: str) -> None:
+        """Let `name` do its work: one Ready, or, where the disk is prompt, all that it can."""
+        while self.cluster.pump(name) and self.random.random() < self.promptness:
+            self.cluster.finish_write(name)
+            self.cluster.apply(name)
+
+    def leaders(self) -> list[str]:
+        return [name for name in sorted(self.cluster.members) if self.cluster[name].is_leader]
 
     def deliver(self) -> None:
         network = self.cluster.network
@@ -81,8 +94,7 @@ class Storm:
             self.cluster.deliver(message)
 
     def propose(self, name: str) -> None:
-        leaders = [each for each in sorted(self.cluster.members) if self.cluster[each].is_leader]
-        proposer = self.random.choice(leaders or [name])
+        proposer = self.random.choice(self.leaders() or [name])
         self.numbers += 1
         # A node that does not lead, or that hands over, says so and has appended nothing.
         with suppress(ProposalDropped):
@@ -91,7 +103,7 @@ class Storm:
     def disturb(self, name: str) -> None:
         other = self.random.choice(sorted(self.cluster.members))
         member = self.cluster.members[name]
-        choice = self.random.randrange(10)
+        choice = self.random.randrange(12)
         if choice == 0:
             self.cluster.act(name, lambda node: node.transfer_leader(other))
         elif choice == 1:
@@ -105,7 +117,11 @@ class Storm:
             member.storage.compact(min(self.random.randint(first, last), member.storage.last_index()))
         elif choice == 6 and self.random.random() < 0.3:
             self.cluster.campaign(name)
-        elif choice > 6:
+        elif choice == 7:
+            self.cluster.isolate(self.random.choice(self.leaders() or [name]))
+        elif choice in (8, 9):
+            self.cluster.heal()
+        elif choice > 9:
             self.read(name)
 
     def read(self, name: str) -> None:
@@ -134,6 +150,7 @@ class Storm:
 
     def calm(self) -> None:
         """Stop all trouble, and let the cluster find itself."""
+        self.cluster.heal()
         for name, member in self.cluster.members.items():
             member.slow_disk = member.slow_apply = False
             self.cluster.finish_write(name)
