@@ -141,6 +141,20 @@ class TestExactlyOnce:
         assert answer.write.created.path == "/n-0000000000"
         assert trio.replica(new_leader).state.machine.node_count == 2
 
+    def test_a_new_leader_gets_what_the_old_one_did_not_log_at_once(self) -> None:
+        """Not only when the timer for lost commands runs out."""
+        trio = Cluster("a", "b", "c", settings=ReplicaSettings(resend_after_ms=1 << 40))
+        leader = trio.elect()
+        client = trio.client(followers(trio)[0])
+        client.take()
+        trio.drop = lambda _source, _target, frame: frame.WhichOneof("body") == "forward"
+        client.write(create("/a"))
+        trio.settle()
+        trio.drop = lambda *_: False
+        trio.kill(leader)
+        trio.elect()
+        assert kinds(client.settled()) == ["w1"]
+
     def test_a_frame_still_under_way_from_the_old_member_is_not_applied_twice(self, trio: Cluster) -> None:
         old, new = followers(trio)
         client = trio.client(old)
