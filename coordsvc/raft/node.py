@@ -7,16 +7,15 @@ became due; every decision is made in the module of its concern.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from coordsvc.raft import admission, election, reads, replication, snapshots, transfer
 from coordsvc.raft.config import RaftConfig, RaftConfigError
 from coordsvc.raft.log import Compacted, Log, LogStateError, LogStorage, Unavailable
 from coordsvc.raft.membership import ConfigurationError, Membership
 from coordsvc.raft.messages import Message, MessageType
-from coordsvc.raft.progress import ProgressState
 from coordsvc.raft.ready import Persist, Ready
 from coordsvc.raft.state import NodeState, Role
+from coordsvc.raft.status import FollowerStatus, NodeStatus, describe
 from coordsvc.raft.types import Configuration, Entry, HardState, Index, NodeId, SnapshotMetadata, Term
 
 __all__ = [
@@ -47,38 +46,6 @@ class ProposalDropped(Exception):  # noqa: N818 - an expected outcome: nothing w
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
         self.reason = reason
-
-
-@dataclass(frozen=True, slots=True)
-class FollowerStatus:
-    """The leader's view of one other member."""
-
-    match: Index
-    next: Index
-    state: ProgressState
-    recent_active: bool
-    is_learner: bool
-
-
-@dataclass(frozen=True, slots=True)
-class NodeStatus:
-    """What this node knows, for operators. `followers` is empty unless it leads."""
-
-    node_id: NodeId
-    role: Role
-    term: Term
-    vote: NodeId | None
-    leader: NodeId | None
-    first_index: Index
-    last_index: Index
-    stable_index: Index
-    commit_index: Index
-    applied_index: Index
-    transferee: NodeId | None
-    uncommitted_bytes: int
-    pending_reads: int
-    refused_messages: int
-    followers: dict[NodeId, FollowerStatus]
 
 
 def _from_a_leader(handler: Handler) -> Handler:
@@ -377,30 +344,7 @@ class RaftNode:
 
     def status(self) -> NodeStatus:
         """Describe this node for operators."""
-        state, log = self.state, self.state.log
-        followers = {}
-        if state.role is Role.LEADER:
-            followers = {
-                p.node: FollowerStatus(p.match, p.next, p.state, p.recent_active, p.is_learner)
-                for p in state.members.followers
-            }
-        return NodeStatus(
-            node_id=state.node_id,
-            role=state.role,
-            term=state.term,
-            vote=state.vote,
-            leader=state.leader,
-            first_index=log.first_index(),
-            last_index=log.last_index,
-            stable_index=log.stable,
-            commit_index=log.commit,
-            applied_index=log.applied,
-            transferee=state.transferee,
-            uncommitted_bytes=state.uncommitted_bytes,
-            pending_reads=len(state.reads),
-            refused_messages=state.refused,
-            followers=followers,
-        )
+        return describe(self.state)
 
     # --- inside ----------------------------------------------------------------------------------
 

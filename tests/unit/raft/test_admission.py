@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -10,7 +12,7 @@ from coordsvc.raft.invariants import check_node, check_step, observe
 from coordsvc.raft.messages import Message, MessageType
 from coordsvc.raft.node import Role
 from coordsvc.raft.types import Configuration, Entry, SnapshotMetadata
-from tests.unit.raft.bench import Bench, snapshot_at
+from tests.unit.raft.bench import DEFAULTS, Bench, snapshot_at
 from tests.unit.raft.cluster import stored
 
 
@@ -130,13 +132,15 @@ messages = st.builds(
 @settings(deadline=None)
 @given(st.sampled_from(Role), st.lists(messages, max_size=12))
 def test_no_message_whatsoever_raises_or_breaks_an_invariant(role: Role, received: list[Message]) -> None:
-    bench = Bench(learners=("d",), log=stored(1, 1, 2))
+    config = replace(DEFAULTS, pre_vote=role is Role.PRE_CANDIDATE)
+    bench = Bench(learners=("d",), log=stored(1, 1, 2), config=config)
     if role is Role.LEADER:
         bench.lead()
-    elif role is Role.CANDIDATE:
+    elif role is not Role.FOLLOWER:
         bench.node.campaign()
         bench.hear()
 
+    assert bench.node.role is role
     for message in received:
         before = observe(bench.node)
         bench.node.step(message)

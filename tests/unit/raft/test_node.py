@@ -244,19 +244,3 @@ class TestRestart:
     def test_what_does_not_fit_together_is_refused(self, hard_state: HardState, applied: int) -> None:
         with pytest.raises(LogStateError):
             RaftNode(DEFAULTS, stored(1), hard_state, Configuration(("a",)), applied, lambda sides: 0)
-
-
-def test_the_status_tells_an_operator_what_is_going_on() -> None:
-    bench = Bench(learners=("d",))
-    bench.lead()
-    bench.propose(b"0123456789")
-    status = bench.node.status()
-    assert (status.role, status.leader, status.first_index, status.last_index) == (Role.LEADER, "a", 1, 2)
-    assert (status.stable_index, status.commit_index, status.applied_index) == (1, 1, 1)
-    assert status.uncommitted_bytes == 10
-    assert {name: follower.is_learner for name, follower in status.followers.items()} == {
-        "b": False,
-        "c": False,
-        "d": True,
-    }
-    assert "a LEADER term=1" in repr(bench.node)
