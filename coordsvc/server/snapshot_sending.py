@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from coordproto.v1 import peer_pb2
 from coordsvc.server.logs import log
+from coordsvc.storage.errors import SnapshotRefused
 from coordsvc.storage.tree_chunks import TreeChunk
 from coordsvc.storage.tree_store import TreeSnapshot
 
@@ -105,7 +106,7 @@ class SnapshotSenders:
         log(logging.INFO, "snapshot_sending", to=stream.peer, index=stream.index)
         try:
             await self._send_chunks(stream)
-        except (_StreamEndedError, TimeoutError) as error:
+        except (_StreamEndedError, SnapshotRefused, TimeoutError) as error:
             log(logging.WARNING, "snapshot_failed", to=stream.peer, index=stream.index, reason=repr(error))
             member.replica.state.raft.report_snapshot(stream.peer, ok=False)
         else:
