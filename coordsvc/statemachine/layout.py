@@ -3,9 +3,9 @@
 Rule of this file: keys only. All numbers are big-endian, so the order of keys is the order of numbers.
 
     n <parent path> 00 <name>        a znode; the children of a node are one range ("n 00" is the root)
-    h <zxid> <number>                a change of the history
+    h <zxid>                         the changes that one commit recorded, under the newest zxid among them
     s <session>                      a session
-    r <session> <sequence>           a result that the session has not yet acknowledged
+    r <session> <sequence>           the results of a session that one commit recorded, under the first
     e <session> <path>               the session owns this ephemeral node
     d <deadline, ms> <path>          a container or TTL node without children, and when it is due
     m                                applied index, zxid, digest and the other counters

@@ -33,7 +33,9 @@ CACHE_BYTES = 64 << 20
 class StateMachine:
     """One member's replica of the tree. `begin`, any number of commands, `commit`; reads at any time.
 
-    Several log entries may share a commit: `begin` them one after the other.
+    Several log entries may share a commit: `begin` them one after the other. Answers and digest stay equal,
+    but the results and changes of a commit share a record, so only members that commit at the same entries
+    have stores that are equal byte for byte.
     """
 
     def __init__(self, store: Store, limits: Limits, cache_bytes: int = CACHE_BYTES) -> None:

@@ -55,6 +55,15 @@ def test_the_newest_version_wins_over_one_from_the_old_generation() -> None:
     assert cache.get("/a") is None
 
 
+def test_a_node_of_the_old_generation_can_be_dropped() -> None:
+    cache = ZnodeCache(100_000)
+    cache.put("/a", node())
+    while "/a" in cache._young:
+        cache.put(f"/{len(cache)}", node())
+    cache.drop("/a")
+    assert cache.get("/a") is None
+
+
 def test_a_hot_node_that_is_set_again_and_again_pushes_nothing_out() -> None:
     cache = ZnodeCache(100_000)
     cache.put("/quiet", node())

@@ -68,6 +68,16 @@ def test_the_counters_are_those_of_the_newest_commit(driver: Driver) -> None:
     assert (driver.machine.applied_index, driver.machine.applied_term, driver.machine.zxid) == (7, 3, 1)
 
 
+def test_what_is_done_cannot_be_undone_so_nothing_is_remembered_for_it(driver: Driver) -> None:
+    session = driver.open_session()
+    driver.create("/a/b", parents=True)
+    driver.create("/e", mode=CreateMode.EPHEMERAL, session=session)
+    driver.refusal(Transaction(success=[Set("/a"), Set("/missing")]))
+    driver.delete("/a", recursive=True)
+    driver.end_session(session)
+    assert driver.machine._tree.mark() == 0
+
+
 def test_an_entry_is_applied_once_only(driver: Driver) -> None:
     machine = driver.machine
     with pytest.raises(AssertionError, match="R10"):
@@ -238,6 +248,17 @@ def test_what_is_no_longer_due_is_left_alone(driver: Driver) -> None:
         zxid, changes = machine.reap(["/t", "/c", "/plain", "/e", "/", "/gone", "no path"])
     assert (zxid, changes) == (machine.zxid, [])
     assert driver.children("/") == ["c", "e", "plain", "t"]
+
+
+def test_a_node_is_reaped_after_its_deadline_and_not_at_it(driver: Driver) -> None:
+    """The leader's clock chose the paths; the time of the entry decides."""
+    driver.create("/t", mode=CreateMode.TTL, ttl_ms=1000)
+    driver.now_ms += 1000
+    with driver.entry() as machine:
+        assert machine.reap(["/t"])[1] == []
+    driver.now_ms += 1
+    with driver.entry() as machine:
+        assert [change.path for change in machine.reap(["/t"])[1]] == ["/t"]
 
 
 def test_candidates_come_by_deadline_and_no_more_than_asked_for(driver: Driver) -> None:

@@ -69,6 +69,11 @@ def test_create_answers_with_the_first_rule_that_is_broken(
     assert words in refusal.message
 
 
+def test_the_root_is_there_also_when_nothing_else_is(driver: Driver) -> None:
+    """A parent without children spares the look-up of the new node, but the root is its own parent."""
+    assert refused(driver, Create("/")) == (ErrorCode.NODE_EXISTS, "/")
+
+
 def test_the_path_that_counts_is_the_one_with_the_number(driver: Driver) -> None:
     driver.create("/a")
     almost = "/a/" + "x" * (4096 - 3 - 9)

@@ -101,6 +101,15 @@ def test_a_page_of_large_values_ends_early_but_never_empty() -> None:
     assert page(driver, ListChildren("/")).names == ["a", "b", "c"]
 
 
+def test_a_page_without_any_room_still_moves_on() -> None:
+    driver = Driver(Limits(children_page_bytes=0))
+    for name in "ab":
+        driver.create("/" + name)
+    first = page(driver, ListChildren("/"))
+    assert (first.names, first.more) == (["a"], True)
+    assert page(driver, ListChildren("/", after="a")).names == ["b"]
+
+
 def test_reads_between_commands_see_what_the_entry_did_so_far(driver: Driver) -> None:
     driver.create("/a", b"old")
     with driver.entry() as machine:

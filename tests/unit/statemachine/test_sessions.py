@@ -83,6 +83,14 @@ def test_secrets_and_names_are_bounded(driver: Driver, secret: bytes, name: str)
     assert driver.machine.sessions == {}
 
 
+@pytest.mark.parametrize("secret", [b"", SECRET[:1], SECRET[:-1], SECRET + b"!", SECRET[:-1] + b"!"])
+def test_a_secret_that_is_nearly_right_is_wrong(driver: Driver, secret: bytes) -> None:
+    session = driver.open_session()
+    with driver.entry() as machine:
+        refusal = failure(machine.attach_session(session.session_id, secret, "thief", 1))
+    assert refusal.code == ErrorCode.SESSION_EXPIRED
+
+
 def test_attaching_sets_the_owner(driver: Driver) -> None:
     session = driver.open_session()
     with driver.entry() as machine:
