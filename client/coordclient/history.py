@@ -27,8 +27,12 @@ async def history(
     may_begin_later = since is None
     async with stream:
         await stream.start(timeout=timeout)
-        # A stream is set only when everything up to the present has been replayed.
-        while until is None or not stream.is_drained:
+        while True:
+            if until is not None:
+                # A stream is set only when everything up to the present has been replayed.
+                await stream.go_on()
+                if stream.is_drained:
+                    return
             for event in await stream.batch():
                 if event.type is EventType.RESYNC and not may_begin_later:
                     raise HistoryTrimmedError(

@@ -157,14 +157,24 @@ class WatchStream:
             if self._failure is not None:
                 raise self._failure
             if self._is_paused:
-                await self._set(math.inf)
-                self._is_paused = False
+                await self.go_on()
                 continue
             self._news.clear()
             await self._news.wait()
         events = list(self._buffer)
         self._buffer.clear()
         return events
+
+    async def go_on(self) -> None:
+        """If the stream was paused because its reader was slow: set it again, now that all is read."""
+        if not self._is_paused or self._buffer:
+            return
+        self._is_paused = False  # From here on: the replay may fill the buffer anew.
+        try:
+            await self._set(math.inf)
+        except BaseException:
+            self._is_paused = True
+            raise
 
     def unread(self, events: list[Event]) -> None:
         """Put events back that a batch had taken."""

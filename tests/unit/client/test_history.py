@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from coordclient import AsyncClient, HistoryTrimmedError
@@ -71,3 +73,17 @@ async def test_paths_are_those_of_the_namespace(connect: Connect, server: FakeSe
     client = await connect(namespace="/prod")
 
     assert [event.path async for event in client.history("/a")] == ["/a"]
+
+
+@pytest.mark.parametrize("count", [10, 11, 20, 25])
+async def test_a_history_that_just_fills_the_buffer_ends_too(
+    client: AsyncClient, server: FakeServer, monkeypatch: pytest.MonkeyPatch, count: int
+) -> None:
+    """The stream is set again after each full buffer, though nothing more may come."""
+    monkeypatch.setattr("coordclient.operations.HISTORY_BUFFER", 10)
+    for number in range(count):
+        server.set("/a", b"%d" % number)
+
+    async with asyncio.timeout(10):
+        values = [event.value async for event in client.history()]
+    assert values == [b"%d" % number for number in range(count)]
