@@ -17,7 +17,8 @@ from coordclient import clock
 from coordclient.connection import Connection
 from coordclient.endpoints import Endpoints
 from coordclient.errors import ConnectionLostError
-from coordclient.session import Operation, SessionCore
+from coordclient.pipeline import Operation
+from coordclient.session import SessionCore
 from coordclient.states import State
 from coordproto.v1 import coordination_pb2, data_pb2
 
@@ -219,12 +220,10 @@ class SessionDriver:
             deliveries, core.deliveries = core.deliveries, []
             for record, event in deliveries:
                 record.sink(event)
-        if core.completed:
-            completed, core.completed = core.completed, []
-            for operation, outcome in completed:
-                waiter = operation.waiter
-                if isinstance(waiter, asyncio.Future) and not waiter.done():
-                    waiter.set_result(outcome)
+        for operation, outcome in core.take_completed():
+            waiter = operation.waiter
+            if isinstance(waiter, asyncio.Future) and not waiter.done():
+                waiter.set_result(outcome)
         if core.broken:
             self._is_broken.set()
         if core.next_wakeup() < self._armed_for:

@@ -27,7 +27,8 @@ from coordclient.errors import (
     WrongLoopError,
 )
 from coordclient.janitor import Janitor
-from coordclient.session import Answer, Operation, SessionCore
+from coordclient.pipeline import Answer, Operation
+from coordclient.session import SessionCore
 from coordclient.states import State
 
 logger = logging.getLogger("coordclient")

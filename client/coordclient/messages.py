@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from coordclient.errors import InvalidArgumentError, LimitExceededError, MalformedError
-from coordclient.session import OPERATION_BYTES_MAX
+from coordclient.pipeline import OPERATION_BYTES_MAX
 from coordclient.types import (
     ANY_VERSION,
     Checked,

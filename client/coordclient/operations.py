@@ -31,7 +31,7 @@ from coordclient.messages import (
     guards_of,
     operation_result,
 )
-from coordclient.session import OPERATION_BYTES_MAX, Answer, Operation
+from coordclient.pipeline import OPERATION_BYTES_MAX, Answer, Operation
 from coordclient.stale_reads import read_stale
 from coordclient.transactions import AsyncTransaction, TransactionBuilder
 from coordclient.types import (

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from coordclient.session import Operation, SessionCore
+from coordclient.pipeline import Operation
+from coordclient.session import SessionCore
 from coordclient.states import State
 from coordclient.types import Event
 from coordclient.watch_records import STREAM, WatchRecord
@@ -116,8 +117,7 @@ class CoreDriver:
     # What came out
 
     def outcomes(self) -> list[tuple[Operation, object]]:
-        outcomes, self.core.completed = self.core.completed, []
-        return list(outcomes)
+        return list(self.core.take_completed())
 
     def events(self) -> list[tuple[str, int]]:
         deliveries, self.core.deliveries = self.core.deliveries, []

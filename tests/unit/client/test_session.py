@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from coordclient.errors import ClientClosedError, RequestTimeoutError, SessionExpiredError
-from coordclient.session import IN_FLIGHT_MAX, Operation
+from coordclient.pipeline import IN_FLIGHT_MAX, Operation
 from coordclient.states import State
 from coordproto.v1 import coordination_pb2, data_pb2
 from tests.unit.client.core_driver import FAR, TIMEOUT_S, CoreDriver, values
@@ -537,7 +537,7 @@ def test_operations_that_time_out_unsent_leave_nothing_behind(service: CoreDrive
         service.submit_set(b"1", deadline=service.now + 1)
     service.pass_time(2)
 
-    assert service.core.pending_count == 0
+    assert service.core.pipeline.pending_count == 0
 
 
 # ---------------------------------------------------------------------------------------------

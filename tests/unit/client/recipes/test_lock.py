@@ -410,7 +410,7 @@ async def test_a_cancelled_waiter_leaves_nothing_wherever_it_is_cancelled(
         held = await cancelled_after(frames, client.lock(PATH).acquire, server)
         if held is not None:
             await held.release()
-        await eventually(lambda: client.janitor.task_count == 0 and core.pending_count == 0)
+        await eventually(lambda: client.janitor.task_count == 0 and core.pipeline.pending_count == 0)
         await client.sync()
         assert server.names(PATH) == [], f"cancelled after {frames} frames"
         assert len(core.watches) == 0
@@ -438,7 +438,7 @@ async def test_a_thousand_grants_leave_nothing(client: AsyncClient, server: Fake
     assert driver.listener_count == listeners
     assert len(core.watches) == 0
     assert server.watch_count() == 0
-    assert core.pending_count == 0
+    assert core.pipeline.pending_count == 0
 
 
 async def test_giving_up_is_reported_as_what_it_is(connect: Connect) -> None:
