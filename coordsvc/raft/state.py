@@ -101,12 +101,7 @@ class NodeState:
         promises = self.promises
         if promises:
             last = promises[-1]
-            if (
-                last.type is MessageType.APPEND_RESPONSE
-                and not last.reject
-                and last.target == target
-                and last.term == self.term
-            ):
+            if last.type is MessageType.APPEND_RESPONSE and not last.reject and last.target == target:
                 last.index = max(last.index, index)
                 return
         promises.append(
@@ -176,6 +171,9 @@ class NodeState:
         if term != self.term:
             self.term = term
             self.vote = None
+            # What waits here spoke for the old term, and may rest on entries that are replaced before they
+            # are ever written. Like any message it may get lost.
+            self.promises.clear()
         self.leader = None
         self.transferee = None
         self.votes = {}

@@ -278,11 +278,13 @@ class TestFollower:
         bench.finish_write()
         assert [m.index for m in bench.hear()] == [1, 1]
 
-    def test_acknowledgements_of_two_terms_stay_two(self) -> None:
+    def test_what_is_replaced_before_it_was_written_is_not_acknowledged(self) -> None:
+        """R9. Two leaders' appends arrive before the disk gets the first: that one never becomes durable."""
         bench = Bench()
-        bench.append("b", Entry(1, 1), term=1)
-        bench.append("b", Entry(2, 2), after=(1, 1), term=2)
-        assert [(m.term, m.index) for m in bench.hear(MessageType.APPEND_RESPONSE)] == [(1, 1), (2, 2)]
+        bench.append("b", Entry(1, 1), Entry(2, 1), term=1)
+        bench.append("c", Entry(1, 2), term=2)
+        answers = bench.hear(MessageType.APPEND_RESPONSE)
+        assert [(m.target, m.term, m.index) for m in answers] == [("c", 2, 1)]
 
     def test_commit_moves_only_up_to_what_the_message_covers(self) -> None:
         """Raft Figure 2, AppendEntries rule 5: what lies behind may be a dead leader's."""
