@@ -19,6 +19,8 @@ from coordproto.v1 import coordination_pb2, data_pb2
 
 REFUSALS_MAX = 12  # connections in a row that end in a refusal, before their session is given up
 
+ACKNOWLEDGE_BYTES = 1 << 20  # of answers, before they are acknowledged although nothing else is to be sent
+
 _Code = data_pb2.ErrorCode
 
 
@@ -52,6 +54,7 @@ class SessionCore:
         self._secret = b""
         self._renewal = Renewal(timeout_ms / 1000)
         self._waiting_since = 0.0  # answers have been owed, and nothing was heard, since then
+        self._unacknowledged_bytes = 0  # of answers: the service keeps them, up to a limit, for repeats
         self._answered_zxid = 0
         self._answers_at_last_ping = 0
         self._attaching_session_id = 0
@@ -161,8 +164,9 @@ class SessionCore:
             self._close_wanted = False
             frame.close = True
             is_worth_sending = True
-        if not is_worth_sending:
+        if not is_worth_sending and self._unacknowledged_bytes < ACKNOWLEDGE_BYTES:
             return None
+        self._unacknowledged_bytes = 0
         frame.acknowledged_sequence = pipeline.acknowledged_sequence
         return frame.SerializeToString()
 
@@ -182,6 +186,7 @@ class SessionCore:
     def receive(self, frame: coordination_pb2.ServerFrame, now: float) -> None:
         """Take in one frame. Answers, events and changes of state are left in the outputs."""
         self._waiting_since = now
+        self._unacknowledged_bytes += frame.ByteSize()
         try:
             for item in frame.items:
                 self._take_in(item, now)

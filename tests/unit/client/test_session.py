@@ -108,6 +108,21 @@ def test_answered_writes_are_acknowledged(attached: CoreDriver) -> None:
     assert attached.sent().acknowledged_sequence == 3
 
 
+def test_large_answers_are_acknowledged_even_if_nothing_else_is_to_be_sent(attached: CoreDriver) -> None:
+    """The service keeps them for repeats, and takes no more writes when it keeps too much."""
+    for _ in range(3):
+        attached.submit_set(b"1")
+    attached.sent()
+    node = data_pb2.OpResult(node=data_pb2.Node(value=b"x" * 600_000))
+    for sequence in (1, 2):
+        assert attached.sends_nothing()
+        transaction = data_pb2.TransactionResult(results=[node])
+        attached.say(write=data_pb2.WriteResult(sequence=sequence, transaction=transaction))
+
+    assert attached.sent().acknowledged_sequence == 2
+    assert attached.sends_nothing()
+
+
 def test_no_more_than_the_limit_is_in_flight(attached: CoreDriver) -> None:
     for number in range(IN_FLIGHT_MAX + 5):
         attached.submit_set(b"%d" % number)
