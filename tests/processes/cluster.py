@@ -9,10 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import os
-import random
 import re
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -26,30 +24,16 @@ import grpc.aio
 
 from coordproto.v1 import coordination_pb2, coordination_pb2_grpc
 from tests.processes.conditions import eventually
+from tests.processes.ports import HOST, free_ports
 
-HOST = "127.0.0.1"
+__all__ = ["ClusterProcesses", "MemberProcess", "free_ports"]
+
 LOG_LINES_SHOWN = 60
 STOP_WITHIN_S = 15.0
 CALL_WITHIN_S = 2.0
+BLOCK_WITHIN_S = 120.0
 
 Status = coordination_pb2.StatusResponse
-
-
-def free_ports(count: int) -> list[int]:
-    """Find ports below those that the system gives to outgoing connections, so that they stay free."""
-    ports: list[int] = []
-    dice = random.SystemRandom()
-    while len(ports) < count:
-        port = dice.randrange(12_000, 32_000)
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind((HOST, port))
-            except OSError:
-                continue
-        if port not in ports:
-            ports.append(port)
-    return ports
 
 
 class MemberProcess:
@@ -155,7 +139,7 @@ class ClusterProcesses:
     """`async with ClusterProcesses(tmp_path) as cluster`: members a, b, c run, and one leads.
 
     `options` go to every member. At the end a member that ended without having been asked to, or that logged
-    a traceback, fails the test.
+    a traceback, fails the test. A block that hangs ends with TimeoutError, so that the logs are shown.
     """
 
     def __init__(
@@ -174,6 +158,7 @@ class ClusterProcesses:
             f"{name}={address}" for name, address in zip(names, addresses, strict=True)
         )
         self._channels: dict[str, grpc.aio.Channel] = {}
+        self._bound = asyncio.timeout(None)
 
     def __iter__(self) -> Iterator[MemberProcess]:
         return iter(self.members.values())
@@ -195,10 +180,12 @@ class ClusterProcesses:
         except BaseException:
             self._end(show_logs=True)
             raise
+        await self._bound.__aenter__()
+        self._bound.reschedule(asyncio.get_running_loop().time() + BLOCK_WITHIN_S)
         return self
 
     async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         try:
             if error is None:
@@ -207,9 +194,10 @@ class ClusterProcesses:
             error = crashed
             raise
         finally:
+            self._end(show_logs=error is not None)
             for channel in self._channels.values():
                 await channel.close()
-            self._end(show_logs=error is not None)
+            await self._bound.__aexit__(kind, error, trace)
 
     def _check_nobody_crashed(self) -> None:
         for member in self:

@@ -15,7 +15,8 @@ from pathlib import Path
 import pytest
 
 from coordclient import AsyncClient
-from tests.processes.cluster import ClusterProcesses, free_ports
+from tests.processes.cluster import ClusterProcesses
+from tests.processes.ports import free_ports
 from tests.processes.programs import Program
 from tests.processes.proxy import Proxy
 

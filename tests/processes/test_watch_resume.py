@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from coordclient import AsyncClient, EventType, State
-from tests.processes.cluster import ClusterProcesses, free_ports
+from tests.processes.cluster import ClusterProcesses
+from tests.processes.ports import free_ports
 from tests.processes.proxy import Proxy
 
 pytestmark = pytest.mark.processes
