@@ -106,7 +106,8 @@ async def test_a_release_wakes_only_the_next(connect: Connect, server: FakeServe
     client = await connect()
     held = await client.lock(PATH).acquire()
     tasks = [await waiting((await connect()).lock(PATH), server, number + 2) for number in range(5)]
-    await client.sync()
+    # Each of the six watches over its own node, and all but the first over the one before.
+    await eventually(lambda: server.watch_count() == 11)
     before = len(server.frames)
     await held.release()
     await tasks[0]
