@@ -69,6 +69,7 @@ class Replica:
         self._known = _Leadership()
         self._digests = DigestBoard(name)
         self._persisting = False
+        self._persisting_since_ms = 0
         self._reaped_ms = 0
 
     def _caught_up(self, connection: Connection) -> None:
@@ -103,12 +104,28 @@ class Replica:
         if asleep_ms > state.settings.election_timeout_ms:
             state.clock.extend_all(asleep_ms)
             state.effects.note("leader_was_asleep", for_ms=asleep_ms)
+        if self._persisting and state.now_ms - self._persisting_since_ms >= state.settings.disk_stall_ms:
+            self._hand_over_because_of_the_disk()
         self._sessions.expire_due()
         if state.now_ms - self._reaped_ms >= state.settings.reap_interval_ms:
             self._reaped_ms = state.now_ms
             due = state.machine.reap_candidates(state.wall_ms, state.settings.reap_batch)
             if due:
                 self._proposals.submit_unanswered(entries.reap(due))
+
+    def _hand_over_because_of_the_disk(self) -> None:
+        """A leader whose disk hangs would stop all writes while its heartbeats keep it in office."""
+        state = self.state
+        raft = state.raft
+        voters = raft.configuration.voters
+        followers = raft.status().followers
+        able = [name for name in voters if name in followers and followers[name].recent_active]
+        if raft.transferee is not None or not able:
+            return
+        target = max(able, key=lambda name: (followers[name].match, name))
+        waited_ms = state.now_ms - self._persisting_since_ms
+        state.effects.note("disk_stalled", for_ms=waited_ms, leadership_to=target)
+        raft.transfer_leader(target)
 
     # -----------------------------------------------------------------------------------------
     # Peers
@@ -259,6 +276,7 @@ class Replica:
                 assert persist is None, "one write is outstanding at a time"
                 persist = ready.persist
                 self._persisting = True
+                self._persisting_since_ms = state.now_ms
             self._notice_leadership()
             for read in ready.reads:
                 self._reads.confirmed_by_raft(read.context, read.index)

@@ -32,3 +32,4 @@ class ReplicaSettings:
     reap_interval_ms: int = 1_000
     reap_batch: int = 100
     digest_interval: int = 256  # entries
+    disk_stall_ms: int = 3_000  # a leader whose disk takes longer for one write hands leadership over

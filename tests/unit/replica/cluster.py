@@ -54,6 +54,7 @@ class Cluster:
         self.links: dict[tuple[str, str], list[bytes]] = {}
         self.cut: set[tuple[str, str]] = set()
         self.down: set[str] = set()
+        self.stalled: set[str] = set()  # their disks complete nothing
         self.drop: Callable[[str, str, peer_pb2.PeerFrame], bool] = lambda _source, _target, _frame: False
         self.notes: list[tuple[str, str, dict[str, object]]] = []
         for name in names:
@@ -150,7 +151,7 @@ class Cluster:
         persist = replica.take_ready()
         moved = persist is not None
         self._carry_out(member)
-        if persist is not None:
+        if persist is not None and member.name not in self.stalled:
             if persist.hard_state is not None:
                 member.hard_state = persist.hard_state
             member.log.adopt(persist)

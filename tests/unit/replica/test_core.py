@@ -194,6 +194,22 @@ class TestExactlyOnce:
         assert [trio.replica(name).state.machine.node_count for name in "abc"] == [11, 11, 11]
 
 
+class TestDisk:
+    def test_a_leader_whose_disk_hangs_hands_over(self, trio: Cluster) -> None:
+        """Its heartbeats alone would keep it in office, and all writes waiting (etcd#13527)."""
+        leader = trio.elect()
+        client = trio.client(followers(trio)[0])
+        client.take()
+        trio.stalled = {leader}
+        client.write(create("/a"))
+        trio.settle()
+        for _ in range(60):
+            client.frame(ping=1)
+            trio.tick()
+        assert "w1" in kinds(client.take())
+        assert not trio.replica(leader).state.raft.is_leader
+
+
 class TestReads:
     def test_a_linearizable_read_at_a_follower_sees_what_was_acknowledged_elsewhere(
         self, trio: Cluster
