@@ -104,6 +104,11 @@ class Call:
             raise CallFailedError(item.error)
         return item
 
+    @property
+    def has_more(self) -> bool:
+        """Whether items that arrived together with the last one are still to be taken."""
+        return bool(self._items)
+
     def reopen(self, attach: coordination_pb2.Attach) -> None:
         """Become the connection of a session: this call's items are then the answer to the attach."""
         self.handle.close()

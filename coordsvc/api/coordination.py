@@ -14,6 +14,7 @@ import grpc.aio
 from coordproto.v1 import coordination_pb2, coordination_pb2_grpc, data_pb2
 from coordsvc.api.calls import Call, call_failed
 from coordsvc.api.gateway import Gateway
+from coordsvc.api.history_page import HistoryPage
 from coordsvc.replica.admission import refuse_oversized
 from coordsvc.statemachine.results import ErrorCode
 
@@ -132,20 +133,19 @@ class CoordinationService(coordination_pb2_grpc.CoordinationServicer):
         async with Call(self._gateway, context) as call:
             if since < -1:
                 raise call_failed(ErrorCode.INVALID_ARGUMENT, f"since={since} is not a zxid")
+            page = HistoryPage(since)
             async for item in call.deliveries(watch):
-                kind = item.WhichOneof("item")
-                if kind == "read":
+                if item.WhichOneof("item") == "read":
                     yield coordination_pb2.HistoryResponse(zxid=item.read.zxid)
                     if not request.follow:
                         return
-                elif item.delivery.event.type == data_pb2.RESYNC:
-                    oldest = item.delivery.event.zxid
-                    message = (
-                        f"changes after zxid {since} are no longer kept; the oldest kept is {oldest + 1}"
-                    )
-                    raise call_failed(ErrorCode.HISTORY_TRIMMED, message)
-                else:
-                    yield _history_response(item.delivery.event)
+                    continue
+                event = item.delivery.event
+                if event.type == data_pb2.RESYNC:
+                    raise call_failed(ErrorCode.HISTORY_TRIMMED, _history_trimmed(since, event.zxid))
+                page.add(event)
+                if page.is_full or not call.has_more:
+                    yield page.take(is_whole=not call.has_more)
 
     # -----------------------------------------------------------------------------------------
     # Sessions
@@ -186,8 +186,5 @@ class CoordinationService(coordination_pb2_grpc.CoordinationServicer):
         raise AssertionError("an aborted call does not come here")
 
 
-def _history_response(event: data_pb2.Event) -> coordination_pb2.HistoryResponse:
-    change = data_pb2.Change(
-        type=event.type, path=event.path, zxid=event.zxid, value=event.value, stat=event.stat
-    )
-    return coordination_pb2.HistoryResponse(changes=[change], zxid=event.zxid)
+def _history_trimmed(since: int, oldest: int) -> str:
+    return f"changes after zxid {since} are no longer kept; the oldest kept is {oldest + 1}"

@@ -147,6 +147,8 @@ class Clients:
             )
         if frame.acknowledged_sequence > connection.acknowledged_sequence:
             connection.acknowledged_sequence = frame.acknowledged_sequence
+            if connection.outstanding and not frame.HasField("writes"):
+                self._proposals.acknowledge(connection)
         if frame.HasField("writes"):
             self._take_writes(connection, frame)
         if frame.reads:

@@ -11,7 +11,7 @@ from collections import deque
 from dataclasses import dataclass
 
 from coordproto.v1 import peer_pb2
-from coordsvc.codec.entries import join_commands
+from coordsvc.codec.entries import join_commands, session_writes
 from coordsvc.raft.node import ProposalDropped
 from coordsvc.replica.connections import Connection, OutstandingFrame
 from coordsvc.replica.state import ReplicaState
@@ -132,9 +132,19 @@ class Proposals:
                 waiting.sent = self._send(waiting.command) or waiting.sent
                 waiting.sent_ms = self._state.now_ms
 
+    def acknowledge(self, connection: Connection) -> None:
+        """Tell the log which results have arrived: what waits may have no room before they are forgotten."""
+        self._send(
+            session_writes(
+                self._state.name, 0, connection.session_id, 0, connection.acknowledged_sequence, b""
+            )
+        )
+
     def _send_frames_again(self, connection: Connection) -> None:
         connection.send_again = False
         connection.progress_ms = self._state.now_ms
+        if connection.outstanding:
+            self.acknowledge(connection)  # The frames themselves carry what was acknowledged when they came.
         for frame in connection.outstanding:
             self._send(frame.command)
 

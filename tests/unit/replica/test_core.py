@@ -193,6 +193,27 @@ class TestExactlyOnce:
         trio.elect()
         assert [trio.replica(name).state.machine.node_count for name in "abc"] == [11, 11, 11]
 
+    def test_large_results_do_not_stop_a_session_that_acknowledges_them(self) -> None:
+        """Writes that found no room for their results go on once the client has said that it has the others."""
+        cluster = Cluster("a", limits=Limits(results_bytes_per_session=10_000))
+        cluster.elect()
+        client = cluster.client("a")
+        client.write(create("/a", b"x" * 4_000))
+        client.settled()
+        read_it = data_pb2.TransactionOp(get=get("/a"))
+        large = data_pb2.Write(transaction=data_pb2.Transaction(success=[read_it]))
+        client.write(*[large] * 10)
+        client.write(*[large] * 10)
+        answered = [item.write.sequence for item in client.settled()]
+        assert 0 < len(answered) < 20
+        while len(answered) < 20:
+            client.frame(acknowledged_sequence=answered[-1])
+            cluster.tick(2)
+            fresh = [item.write.sequence for item in client.take()]
+            assert fresh, f"stopped after {answered}"
+            answered += fresh
+        assert answered == list(range(2, 22))
+
 
 class TestDisk:
     def test_a_leader_whose_disk_hangs_hands_over(self, trio: Cluster) -> None:
