@@ -194,7 +194,7 @@ class TestExactlyOnce:
         assert [trio.replica(name).state.machine.node_count for name in "abc"] == [11, 11, 11]
 
     def test_large_results_do_not_stop_a_session_that_acknowledges_them(self) -> None:
-        """Writes that found no room for their results go on once the client has said that it has the others."""
+        """Writes without room for their results go on once the client has acknowledged the others."""
         cluster = Cluster("a", limits=Limits(results_bytes_per_session=10_000))
         cluster.elect()
         client = cluster.client("a")
