@@ -204,7 +204,7 @@ class AsyncRegistration:
         self._record = record
         self._czxid = 0
         self._session_id = 0
-        self._former_sessions: set[int] = set()
+        self._own_sessions: set[int] = set()  # what one of them left at our path is ours to replace
         self._is_closed = False
         self._busy = asyncio.Lock()
         self._restoring: asyncio.Task[None] | None = None
@@ -221,6 +221,7 @@ class AsyncRegistration:
     async def open(self) -> None:
         """Make the node for the first time."""
         self._client.add_internal_listener(self._state_changed)
+        self._own_sessions.add(self._client.session_id)
         making = self._client.janitor.start(self._make(), "register")
         try:
             await asyncio.wait([making])
@@ -279,7 +280,10 @@ class AsyncRegistration:
     # Making the node, again and again
 
     def _state_changed(self, state: State) -> None:
-        if state is not State.CONNECTED or self.is_registered or self._is_closed:
+        if state is not State.CONNECTED:
+            return
+        self._own_sessions.add(self._client.session_id)
+        if self.is_registered or self._is_closed:
             return
         if self._restoring is None or self._restoring.done():
             self._restoring = self._client.janitor.start(self._restore(), "register again")
@@ -289,8 +293,6 @@ class AsyncRegistration:
             try:
                 await self._make()
                 logger.info("%s is registered again", self.path)
-            except SessionExpiredError:
-                continue
             except InstanceTakenError as error:
                 logger.warning("%s; waiting until it goes", error)
                 await self._wait_until_free()
@@ -303,23 +305,27 @@ class AsyncRegistration:
     async def _make(self) -> None:
         """Make the node in the present session."""
         async with self._busy:
-            while not self._is_closed:
+            while not self._is_closed and not self.is_registered:
                 try:
-                    created = await self._client.create_node(
-                        self.path, self._record.encode(), ephemeral=True, timeout=FOREVER
-                    )
-                except NoNodeError:
-                    await self._ensure_directory()
-                except NodeExistsError:
-                    await self._remove_former()
-                else:
-                    self._made(created)
-                    return
+                    await self._try_to_make()
+                except SessionExpiredError:
+                    continue  # It is announced in the next session.
+
+    async def _try_to_make(self) -> None:
+        try:
+            created = await self._client.create_node(
+                self.path, self._record.encode(), ephemeral=True, timeout=FOREVER
+            )
+        except NoNodeError:
+            await self._ensure_directory()
+        except NodeExistsError:
+            await self._remove_former()
+        else:
+            self._made(created)
 
     def _made(self, created: Created) -> None:
         self._czxid = created.stat.czxid
         self._session_id = created.stat.ephemeral_owner
-        self._former_sessions.add(self._session_id)
 
     async def _ensure_directory(self) -> None:
         try:
@@ -332,7 +338,7 @@ class AsyncRegistration:
         stat = await self._client.exists(self.path, timeout=FOREVER)
         if stat is None:
             return
-        if stat.ephemeral_owner not in self._former_sessions:
+        if stat.ephemeral_owner not in self._own_sessions:
             raise InstanceTakenError(f"{self.path} is registered by somebody else", path=self.path)
         transaction = self._client.transaction(timeout=FOREVER)
         transaction.check(self.path, czxid=stat.czxid)

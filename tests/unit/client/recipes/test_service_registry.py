@@ -175,6 +175,41 @@ async def test_a_registration_given_up_while_it_is_made_leaves_nothing(
     assert server.names(DIRECTORY) == []
 
 
+async def test_a_session_lost_while_registering_is_not_the_callers_business(
+    client: AsyncClient, server: FakeServer
+) -> None:
+    server.holds_answers = True
+    task = asyncio.create_task(client.services.register("api", "h", 1, id="x"))
+    await eventually(lambda: server.names(DIRECTORY) == ["x"] or server.frames)
+    former = client.session_id
+    server.expire(former)
+    server.release_answers()
+    registration = await task
+
+    assert registration.is_registered
+    assert server.tree.nodes[f"{DIRECTORY}/x"].stat.ephemeral_owner == client.session_id != former
+
+
+async def test_what_a_session_left_that_was_lost_while_registering_is_replaced(
+    connect: Connect, server: FakeServer
+) -> None:
+    """The node was made, the answer never came, and the service has not given the session up yet."""
+    client = await connect(session_timeout=0.5)
+    await client.create(DIRECTORY, container=True, parents=True)
+    server.holds_answers = server.is_silent = True
+    task = asyncio.create_task(client.services.register("api", "h", 1, id="x"))
+    await eventually(lambda: server.names(DIRECTORY) == ["x"])
+    former = server.tree.nodes[f"{DIRECTORY}/x"].stat.ephemeral_owner
+    server.drop_connections()
+    await eventually(lambda: client.state is State.LOST)
+    server.release_answers()
+    server.is_silent = False
+    registration = await task
+
+    assert registration.is_registered
+    assert server.tree.nodes[f"{DIRECTORY}/x"].stat.ephemeral_owner == client.session_id != former
+
+
 # ---------------------------------------------------------------------------------------------
 # Views
 
