@@ -14,6 +14,7 @@ from typing import Self
 from coordclient import AsyncClient
 from tests.processes.conditions import eventually
 
+SESSION_TIMEOUT_S = 30.0  # outlives a restart of everything on a slow machine
 PAUSE_S = 0.002  # leaves the processor to the members
 
 
@@ -43,7 +44,10 @@ class CountingClients:
     def __init__(self, endpoints: str, *, request_timeout: float, count: int = 3) -> None:
         self._request_timeout = request_timeout
         self.counters = [
-            Counter(AsyncClient(endpoints, request_timeout=request_timeout), f"/counters/{number}")
+            Counter(
+                AsyncClient(endpoints, session_timeout=SESSION_TIMEOUT_S, request_timeout=request_timeout),
+                f"/counters/{number}",
+            )
             for number in range(count)
         ]
         self._stop = asyncio.Event()
