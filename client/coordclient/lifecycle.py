@@ -11,6 +11,7 @@ import logging
 import math
 import socket
 from collections.abc import Callable, Iterable
+from threading import get_ident
 from types import TracebackType
 from typing import Self
 
@@ -77,6 +78,7 @@ class Lifecycle:
         self._driver: SessionDriver | None = None
         self._core: SessionCore | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread = 0
         self._is_closed = False
 
     def __repr__(self) -> str:
@@ -153,6 +155,7 @@ class Lifecycle:
         self._check_usable()
         if self._driver is None:
             self._loop = asyncio.get_running_loop()
+            self._thread = get_ident()
             self._core = SessionCore(timeout_ms=self._session_timeout_ms, client_name=self.name)
             self._driver = SessionDriver(self._core, self._endpoints)
             self._driver.add_listener(self._tell_listeners)
@@ -222,7 +225,9 @@ class Lifecycle:
         driver = self._driver
         if driver is None or self._is_closed or driver.core.state is State.CLOSED:
             raise ClientClosedError if self._is_closed or driver is not None else NotConnectedError
-        if asyncio.get_running_loop() is not self._loop:
+        loop = self._loop
+        # The running loop of this thread, asked for without `get_running_loop`: that is a system call.
+        if get_ident() != self._thread or loop is None or not loop.is_running():
             raise WrongLoopError
         return driver
 

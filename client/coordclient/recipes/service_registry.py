@@ -204,7 +204,7 @@ class AsyncRegistration:
         self._record = record
         self._czxid = 0
         self._session_id = 0
-        self._own_sessions: set[int] = set()  # what one of them left at our path is ours to replace
+        self._own_sessions: set[int] = set()  # what one of them left, now lost, is ours to replace
         self._is_closed = False
         self._busy = asyncio.Lock()
         self._restoring: asyncio.Task[None] | None = None
@@ -338,7 +338,8 @@ class AsyncRegistration:
         stat = await self._client.exists(self.path, timeout=FOREVER)
         if stat is None:
             return
-        if stat.ephemeral_owner not in self._own_sessions:
+        owner = stat.ephemeral_owner
+        if owner not in self._own_sessions or owner == self._client.session_id:
             raise InstanceTakenError(f"{self.path} is registered by somebody else", path=self.path)
         transaction = self._client.transaction(timeout=FOREVER)
         transaction.check(self.path, czxid=stat.czxid)
