@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import resource
 import signal
 import sys
 
@@ -109,6 +110,7 @@ def run(config: ServerConfig) -> int:
     """Run one member; returns the exit code. Prints one line if it had to stop."""
     logs.configure(config.log_level, config.log_format)
     sys.setswitchinterval(_SWITCH_INTERVAL_S)
+    _allow_many_open_files()
     reason = ""
     try:
         asyncio.run(serve(config))
@@ -116,6 +118,14 @@ def run(config: ServerConfig) -> int:
         reason = str(_first_reason(group))
         print(f"coordsvc: {config.name} stops: {reason}", file=sys.stderr)  # noqa: T201 - the last word
     return EXIT_FAILED if reason else EXIT_OK
+
+
+def _allow_many_open_files() -> None:
+    """Each client takes a descriptor, and 1,024 is a usual limit: use all that the system lets us have."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard == resource.RLIM_INFINITY or soft == hard:
+        return  # Some systems say "infinity" and do not mean it.
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def _first_reason(group: BaseExceptionGroup[BaseException]) -> BaseException:

@@ -7,7 +7,10 @@ from __future__ import annotations
 
 import asyncio
 import random
+import resource
+import socket
 from collections.abc import Awaitable
+from contextlib import AsyncExitStack, closing
 from pathlib import Path
 
 import grpc
@@ -277,6 +280,29 @@ async def test_bytes_that_are_not_grpc_close_their_connection_and_nothing_else(t
                     await send_and_hang_up(address, request)
 
             assert member.rss_bytes - before < 16 * MIB
+
+
+async def test_idle_connections_do_not_use_up_the_open_files(tmp_path: Path) -> None:
+    """The member is started with a small soft limit, as many systems give it, and takes the hard one."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    cluster = ClusterProcesses(tmp_path, members=1)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (200, hard))
+    try:
+        cluster.start(cluster["a"])
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    async with cluster, AsyncExitStack() as stack:
+        for address in (cluster["a"].endpoint, cluster["a"].admin_address):
+            for _ in range(150):
+                stack.enter_context(closing(connect_to(address)))
+        client = await stack.enter_async_context(AsyncClient(cluster.endpoints))
+
+        assert await client.create("/there-is-room") == "/there-is-room"
+
+
+def connect_to(address: str) -> socket.socket:
+    host, port = address.split(":")
+    return socket.create_connection((host, int(port)), timeout=10.0)
 
 
 async def send_and_hang_up(address: str, data: bytes) -> None:

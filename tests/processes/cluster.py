@@ -138,8 +138,9 @@ class MemberProcess:
 class ClusterProcesses:
     """`async with ClusterProcesses(tmp_path) as cluster`: members a, b, c run, and one leads.
 
-    `options` go to every member. At the end a member that ended without having been asked to, or that logged
-    a traceback, fails the test. A block that hangs ends with TimeoutError, so that the logs are shown.
+    `options` go to every member; one that was started before is left as it is. At the end a member that
+    ended without having been asked to, or that logged a traceback, fails the test. A block that hangs ends
+    with TimeoutError, so that the logs are shown.
     """
 
     def __init__(
@@ -175,7 +176,7 @@ class ClusterProcesses:
 
     async def __aenter__(self) -> Self:
         try:
-            self.start(*self)
+            self.start(*(member for member in self if not member.is_running))
             await self.wait_until_leader()
         except BaseException:
             self._end(show_logs=True)
