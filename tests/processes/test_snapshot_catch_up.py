@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import operator
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from coordclient import AsyncClient
-from tests.processes.cluster import ClusterProcesses
+from tests.processes.cluster import ClusterProcesses, MemberProcess
+from tests.processes.conditions import eventually
 from tests.processes.workload import CountingClients, stored_counts
 
 pytestmark = pytest.mark.processes
@@ -60,3 +63,40 @@ async def test_a_follower_behind_the_log_catches_up_by_snapshot_while_writes_go_
             assert await stored_counts(client, list(counted)) == counted
             last = await client.get(f"/many/{NODES - 1}")
             assert (last.value, last.stat.version) == (b"%100d" % (WRITES - 1), WRITES // NODES)
+
+
+async def test_a_snapshot_is_sent_again_when_its_receiver_or_its_sender_dies(tmp_path: Path) -> None:
+    """60 MiB take a while: first the follower is killed while it receives, then the leader while it sends."""
+    trimming_soon = ("--log-trim-entries", "20", "--log-keep-entries", "5")
+    async with ClusterProcesses(tmp_path, *trimming_soon) as cluster:
+        behind = (await cluster.followers())[0]
+        await behind.stop()
+        async with AsyncClient(cluster.endpoints, session_timeout=30.0, request_timeout=30.0) as client:
+            await client.ensure_path("/large")
+            for start in range(0, 150, 10):
+                await asyncio.gather(
+                    *(client.create(f"/large/{start + number}", bytes(400 << 10)) for number in range(10))
+                )
+            await start_and_wait_for_chunks(cluster, behind)
+            await behind.kill()
+            await start_and_wait_for_chunks(cluster, behind)
+            sender = await cluster.wait_until_leader()
+            await sender.kill()
+            cluster.start(sender)
+            await cluster.wait_for_log(behind, "snapshot_installed", within_s=30.0)
+            await client.create("/after")
+
+        final = await cluster.wait_until_equal()
+        assert final.nodes == 153, "the root, /large with 150 nodes, and /after"
+
+
+async def start_and_wait_for_chunks(cluster: ClusterProcesses, member: MemberProcess) -> None:
+    """Start a member that is behind; return when a snapshot is on its way to it."""
+    known = member.log_text().count("snapshot_receiving")
+    cluster.start(member)
+
+    async def look() -> int:
+        return member.log_text().count("snapshot_receiving")
+
+    await eventually("a snapshot begins", look, until=partial(operator.lt, known))
+    assert "snapshot_installed" not in member.log_text(), "it is still on its way"
