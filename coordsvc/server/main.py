@@ -26,7 +26,6 @@ from coordsvc.transport.listener import ListenError
 
 EXIT_OK = 0
 EXIT_FAILED = 1
-_HEALTH_INTERVAL_S = 0.1
 _GRACE_S = 1.0
 _LAST_WORD_S = 0.5
 # The storage thread comes back from the disk while the event loop computes: it must not wait for the 5 ms
@@ -93,8 +92,9 @@ async def _run_admin(member: Member, config: ServerConfig) -> None:
 
 async def _report_health(member: Member, grpc_server: GrpcServer) -> None:
     while True:
+        member.readiness_changed.clear()
         await grpc_server.set_serving(serving=is_ready(member))
-        await asyncio.sleep(_HEALTH_INTERVAL_S)
+        await member.readiness_changed.wait()
 
 
 async def _stop_when_asked(stop: asyncio.Event, member: Member, grpc_server: GrpcServer) -> None:

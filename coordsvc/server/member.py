@@ -28,7 +28,7 @@ from coordsvc.server.metrics import MemberMetrics
 from coordsvc.server.opening import OpenedMember
 from coordsvc.server.snapshot_receiving import SnapshotReceiver
 from coordsvc.server.snapshot_sending import SnapshotSenders
-from coordsvc.server.status import describe
+from coordsvc.server.status import describe, is_ready
 from coordsvc.statemachine.results import ErrorCode
 from coordsvc.storage.storage_thread import StorageThread
 from coordsvc.transport.links import PeerLinks
@@ -58,6 +58,8 @@ class Member:
         self._stopping = False
         self._failed: asyncio.Future[None] = self._loop.create_future()
         self._leader_changed = asyncio.Event()
+        self.readiness_changed = asyncio.Event()
+        self._was_ready = False
         peers = {name: split_address(name, address) for name, address in config.members.items()}
         del peers[config.name]
         self.links = PeerLinks(
@@ -238,6 +240,9 @@ class Member:
             self._let_speak()
             self._apply_for_a_while()
             self._let_speak()
+            if is_ready(self) is not self._was_ready:
+                self._was_ready = not self._was_ready
+                self.readiness_changed.set()
         except Exception as error:  # noqa: BLE001 - the top of the member: whatever it is ends it
             self.fail(error)
 
