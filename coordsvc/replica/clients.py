@@ -26,9 +26,10 @@ from coordsvc.replica.reads import Reads
 from coordsvc.replica.sessions import Sessions
 from coordsvc.replica.state import ReplicaState
 from coordsvc.statemachine.commands import Exists, Get, ListChildren
+from coordsvc.statemachine.failures import session_expired
 from coordsvc.statemachine.paths import explain_invalid
 from coordsvc.statemachine.results import ErrorCode
-from coordsvc.statemachine.sessions import CLIENT_NAME_LENGTH_MAX
+from coordsvc.statemachine.sessions import CLIENT_NAME_LENGTH_MAX, SECRET_BYTES_MAX
 from coordsvc.watch.registry import ONCE_KINDS, Watch, WatchKind
 
 _WATCH_KINDS = frozenset(int(kind) for kind in WatchKind)
@@ -80,6 +81,10 @@ class Clients:
             attach.timeout_ms = min(wanted_ms, settings.session_timeout_ms_max)
             attach.client_name = attach.client_name[:CLIENT_NAME_LENGTH_MAX]
             self._sessions.open(connection, fresh_secret, attach, watches)
+        elif len(attach.secret) > SECRET_BYTES_MAX:
+            # No session has such a secret: this need not cost every member its size in the log.
+            failure = session_expired(attach.session_id)
+            state.fail_connection(connection, failure.code, failure.message)
         else:
             self._sessions.attach(connection, attach.session_id, attach.secret, watches)
         return connection
