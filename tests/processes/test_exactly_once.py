@@ -40,8 +40,8 @@ async def test_pipelined_writes_are_applied_once_and_in_order_while_the_leader_i
             for number in range(1, WRITES + 1):
                 tasks.create_task(write(number))
             for share in (0.2, 0.5):
-                await eventually("writes pass", answered, until=partial(operator.le, share * WRITES))
                 leader = await cluster.wait_until_leader()
+                await eventually("writes pass", answered, until=partial(operator.le, share * WRITES))
                 await leader.kill()
                 assert len(versions) < WRITES, "the leader dies while writes are on their way"
                 cluster.start(leader)
