@@ -22,6 +22,7 @@ from tests.processes.workload import CountingClients
 pytestmark = pytest.mark.processes
 
 LONG_S = 20.0
+NOTICED_SOON_S = 10.0  # clients leave a member that is silent for a good part of their session timeout
 
 
 @asynccontextmanager
@@ -37,6 +38,10 @@ async def linked_through_proxies(directory: Path) -> AsyncIterator[tuple[Cluster
         yield cluster, proxies
 
 
+def counting_clients(cluster: ClusterProcesses) -> CountingClients:
+    return CountingClients(cluster.endpoints, request_timeout=LONG_S, session_timeout=NOTICED_SOON_S)
+
+
 async def leader_known_to(cluster: ClusterProcesses, member: MemberProcess) -> str:
     status = await cluster.status(member)
     assert status is not None
@@ -47,7 +52,7 @@ async def test_a_leader_that_hears_nobody_makes_room_for_one_that_does(tmp_path:
     """One way only: its heartbeats still reach the others, but none of their answers reach it."""
     async with linked_through_proxies(tmp_path) as (cluster, proxies):
         deaf = await cluster.wait_until_leader()
-        async with CountingClients(cluster.endpoints, request_timeout=LONG_S) as clients:
+        async with counting_clients(cluster) as clients:
             await clients.wait_for_progress()
             proxies[deaf.name].black_hole()
             others = [member for member in cluster if member is not deaf]
@@ -70,7 +75,7 @@ async def test_a_follower_that_hears_nobody_does_not_disturb_the_others(tmp_path
         leader = await cluster.wait_until_leader()
         deaf = (await cluster.followers())[0]
         before = await cluster.status(leader)
-        async with CountingClients(cluster.endpoints, request_timeout=LONG_S) as clients:
+        async with counting_clients(cluster) as clients:
             proxies[deaf.name].black_hole()
 
             async def known() -> str:
@@ -129,7 +134,7 @@ async def test_a_leader_that_wakes_up_serves_nothing_stale(tmp_path: Path) -> No
         sleeper = await cluster.wait_until_leader()
         others = ",".join(member.endpoint for member in cluster if member is not sleeper)
         async with (
-            CountingClients(cluster.endpoints, request_timeout=LONG_S) as clients,
+            counting_clients(cluster) as clients,
             AsyncClient(others, request_timeout=LONG_S) as writer,
         ):
             await writer.create("/newest", b"before")

@@ -41,11 +41,17 @@ class CountingClients:
     A request that takes longer than `request_timeout` fails, and so does the block.
     """
 
-    def __init__(self, endpoints: str, *, request_timeout: float, count: int = 3) -> None:
-        self._request_timeout = request_timeout
+    def __init__(
+        self,
+        endpoints: str,
+        *,
+        request_timeout: float,
+        session_timeout: float = SESSION_TIMEOUT_S,
+        count: int = 3,
+    ) -> None:
         self.counters = [
             Counter(
-                AsyncClient(endpoints, session_timeout=SESSION_TIMEOUT_S, request_timeout=request_timeout),
+                AsyncClient(endpoints, session_timeout=session_timeout, request_timeout=request_timeout),
                 f"/counters/{number}",
             )
             for number in range(count)
