@@ -1,15 +1,15 @@
 """Shares a lock and does guarded work while it holds it: `lock_holder.py NAME ENDPOINTS TIMEOUT_S`.
 
-Says `held` and `lost` with the time of the machine's monotonic clock, which all programs on it share.
+Says `held` with the moment, and `lost` with the moment after which it did not believe in the lock any more,
+both on the SDK's clock, which all programs on a machine share.
 """
 
 from __future__ import annotations
 
 import asyncio
 import sys
-import time
 
-from coordclient import AsyncClient
+from coordclient import AsyncClient, clock
 from coordclient.errors import GuardFailedError, LockLostError, SessionExpiredError
 
 LOCK = "/locks/shared"
@@ -21,18 +21,26 @@ async def run(name: str, endpoints: str, timeout_s: float) -> None:
         await client.ensure_path(WORK)
         while True:
             print("waiting", flush=True)
+            belief = Belief()
             try:
-                await work(client, name)
+                await work(client, name, belief)
             except (GuardFailedError, LockLostError, SessionExpiredError) as error:
-                print(f"lost at={time.monotonic()} {type(error).__name__}", flush=True)
+                print(f"lost until={belief.until} {type(error).__name__}", flush=True)
 
 
-async def work(client: AsyncClient, name: str) -> None:
+class Belief:
+    """Until when the program has believed in its lock."""
+
+    until = 0.0
+
+
+async def work(client: AsyncClient, name: str, belief: Belief) -> None:
     async with client.lock(LOCK) as held:
-        print(f"held token={held.token} at={time.monotonic()}", flush=True)
+        print(f"held token={held.token} at={clock.now()}", flush=True)
         has_worked = False
         while True:
             held.check()
+            belief.until = max(belief.until, held.valid_until)
             await client.set(WORK, f"{name} {held.token}".encode(), guard=held)
             if not has_worked:
                 print(f"working token={held.token}", flush=True)
