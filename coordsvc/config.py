@@ -25,6 +25,7 @@ LOG_FORMATS: Final = ("text", "json")
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _WILDCARD_HOSTS: Final = ("0.0.0.0", "::", "")
 _FRAME_OVERHEAD_BYTES: Final = 1024  # around the largest value in a frame: guards, headers of fields
+_FRAME_BYTES_CEILING: Final = 32 << 20
 _HARD_LIMITS: Final = Limits()
 _T = TypeVar("_T")
 
@@ -272,6 +273,10 @@ def _check_relations(config: ServerConfig) -> None:
         (
             config.frame_bytes_max >= config.value_bytes_max + config.path_bytes_max + _FRAME_OVERHEAD_BYTES,
             f"frame_bytes_max must be at least value_bytes_max + path_bytes_max + {_FRAME_OVERHEAD_BYTES}",
+        ),
+        (
+            config.frame_bytes_max <= _FRAME_BYTES_CEILING,
+            f"frame_bytes_max must not be above {_FRAME_BYTES_CEILING}: members pass frames on whole",
         ),
         (
             config.connection_queue_bytes_max >= config.frame_bytes_max,

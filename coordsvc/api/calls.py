@@ -106,8 +106,8 @@ class Call:
 
     @property
     def has_more(self) -> bool:
-        """Whether items that arrived together with the last one are still to be taken."""
-        return bool(self._items)
+        """Whether items that belong together with the last one may still be to be taken."""
+        return bool(self._items or self.handle.connection.outgoing)
 
     def reopen(self, attach: coordination_pb2.Attach) -> None:
         """Become the connection of a session: this call's items are then the answer to the attach."""

@@ -117,10 +117,12 @@ class CoordinationService(coordination_pb2_grpc.CoordinationServicer):
         if request.HasField("since"):
             watch.since = request.since
         async with Call(self._gateway, context) as call:
+            is_told = False  # An event has told it already, and metadata cannot follow one.
             async for item in call.deliveries(watch):
                 if item.WhichOneof("item") == "delivery":
+                    is_told = True
                     yield item.delivery.event
-                else:
+                elif not is_told:
                     # The watch is set: let the client know, even if no event ever comes.
                     await context.send_initial_metadata((("coordsvc-zxid", str(item.read.zxid)),))
 
@@ -136,6 +138,8 @@ class CoordinationService(coordination_pb2_grpc.CoordinationServicer):
             page = HistoryPage(since)
             async for item in call.deliveries(watch):
                 if item.WhichOneof("item") == "read":
+                    if not page.is_empty:
+                        yield page.take(is_whole=True)
                     yield coordination_pb2.HistoryResponse(zxid=item.read.zxid)
                     if not request.follow:
                         return

@@ -21,6 +21,10 @@ class HistoryPage:
         self._bytes = 0
 
     @property
+    def is_empty(self) -> bool:
+        return not self._changes
+
+    @property
     def is_full(self) -> bool:
         return self._bytes >= _PAGE_BYTES
 

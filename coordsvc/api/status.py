@@ -50,9 +50,21 @@ STATUS_BY_CODE: dict[ErrorCode, grpc.StatusCode] = {
 }
 
 
+_HEADER_TEXT_BYTES = 800  # statuses travel in headers, of which clients accept 8 KiB in all
+
+
+def _clip(text: str) -> str:
+    encoded = text.encode()
+    if len(encoded) <= _HEADER_TEXT_BYTES:
+        return text
+    return encoded[:_HEADER_TEXT_BYTES].decode(errors="ignore") + "..."
+
+
 async def abort(context: grpc.aio.ServicerContext[Any, Any], error: data_pb2.Error) -> None:
     """End the call with this error; does not return."""
     code = STATUS_BY_CODE[ErrorCode(int(error.code))]
+    error.message = _clip(error.message)
+    error.path = _clip(error.path)
     detail = any_pb2.Any()
     detail.Pack(error)
     status = status_pb2.Status(code=code.value[0], message=error.message, details=[detail])

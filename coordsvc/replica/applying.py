@@ -18,6 +18,7 @@ from coordsvc.replica.reads import Reads
 from coordsvc.replica.sessions import Sessions
 from coordsvc.replica.state import ReplicaState
 from coordsvc.statemachine.machine import WriteOutcome, WriteStatus
+from coordsvc.statemachine.results import ErrorCode, Failure
 
 
 class Applier:
@@ -66,7 +67,6 @@ class Applier:
         session_id = message.session_id
         connection = state.by_session.get(session_id)
         machine.acknowledge(session_id, message.acknowledged_sequence)
-        state.clock.touch(session_id, state.now_ms)
         sequence = message.first_sequence
         outcome: WriteOutcome | None = None
         for write in decode_writes(message.writes):
@@ -88,14 +88,23 @@ class Applier:
             self._sessions.expire_connection(connection)
             return
         if status is WriteStatus.GAP:
-            connection.send_again = True  # A frame was lost on its way: the next tick sends all again.
+            assert isinstance(outcome.result, Failure), "a gap is a failure"
+            if outcome.result.code is ErrorCode.LIMIT_EXCEEDED:
+                connection.waits_for_room = True  # Only the client can make some, by acknowledging results.
+            elif not connection.waits_for_room:
+                connection.send_again = True  # A frame was lost on its way: the next tick sends all again.
             return
-        if sequence != connection.answered_sequence + 1 or connection.is_closed:
+        if connection.is_closed:
+            return
+        if sequence != connection.answered_sequence + 1:
+            connection.settle(connection.answered_sequence, self._state.now_ms)
             return
         connection.answered_sequence = sequence
+        connection.waits_for_room = False
         connection.reply(results.write_item(sequence, outcome.zxid, outcome.result))
         connection.settle(sequence, self._state.now_ms)
         self._state.mark(connection)
+        self._state.check_slow(connection)
 
     def _answer_unary(self, request: int, sequence: int, outcome: WriteOutcome) -> None:
         """Answer a unary write that carried its session and sequence in the request."""

@@ -28,7 +28,7 @@ from coordsvc.replica.state import ReplicaState
 from coordsvc.statemachine.commands import Exists, Get, ListChildren
 from coordsvc.statemachine.failures import session_expired
 from coordsvc.statemachine.paths import explain_invalid
-from coordsvc.statemachine.results import ErrorCode
+from coordsvc.statemachine.results import ErrorCode, Failure
 from coordsvc.statemachine.sessions import CLIENT_NAME_LENGTH_MAX, SECRET_BYTES_MAX
 from coordsvc.watch.registry import ONCE_KINDS, Watch, WatchKind
 
@@ -104,7 +104,7 @@ class Clients:
             watch = self._decode_watch(connection, message)
             if watch.watch_id in watches:
                 raise FrameRefusedError(ErrorCode.INVALID_ARGUMENT, f"watch {watch.watch_id} is named twice")
-            watch.since = message.since if message.HasField("since") else attach.last_zxid
+            watch.since = max(0, message.since if message.HasField("since") else attach.last_zxid)
             watches[watch.watch_id] = watch
         return list(watches.values())
 
@@ -126,7 +126,10 @@ class Clients:
             self._state.fail_connection(connection, refused.code, refused.message)
 
     def _keep_for_later(self, connection: Connection, frame: coordination_pb2.ClientFrame) -> None:
-        if len(connection.backlog) >= self._state.settings.inflight_per_session_max:
+        settings = self._state.settings
+        connection.backlog_bytes += frame.ByteSize()
+        is_too_much = connection.backlog_bytes > settings.pause_outstanding_bytes
+        if is_too_much or len(connection.backlog) >= settings.inflight_per_session_max:
             message = "too many frames before the answer to the attach frame"
             self._state.fail_connection(connection, ErrorCode.LIMIT_EXCEEDED, message)
             return
@@ -136,6 +139,7 @@ class Clients:
         """The connection is live: take in what came meanwhile."""
         backlog = connection.backlog
         connection.backlog = []
+        connection.backlog_bytes = 0
         for number, frame in enumerate(backlog):
             assert isinstance(frame, coordination_pb2.ClientFrame)
             self.frame(connection, frame)
@@ -154,10 +158,14 @@ class Clients:
             connection.acknowledged_sequence = frame.acknowledged_sequence
             if connection.outstanding and not frame.HasField("writes"):
                 self._proposals.acknowledge(connection)
+            if connection.waits_for_room:
+                connection.waits_for_room = False
+                connection.send_again = True
+        sent_before = max(connection.next_sequence - 1, 0)
         if frame.HasField("writes"):
             self._take_writes(connection, frame)
         if frame.reads:
-            self._take_reads(connection, frame)
+            self._take_reads(connection, frame, sent_before)
         for watch_id in frame.cancelled_watches:
             self._delivery.remove(connection, watch_id)
         if frame.ping:
@@ -200,7 +208,9 @@ class Clients:
                 "attach again and send from there",
             )
 
-    def _take_reads(self, connection: Connection, frame: coordination_pb2.ClientFrame) -> None:
+    def _take_reads(
+        self, connection: Connection, frame: coordination_pb2.ClientFrame, sent_before: int
+    ) -> None:
         limit = self._state.settings.inflight_per_session_max
         waiting = len(connection.reads) + len(connection.parked) + len(connection.watching_replies)
         if waiting + len(frame.reads) > limit:
@@ -209,9 +219,28 @@ class Clients:
                 f"more than {limit} reads of one session in flight; wait for results before sending more",
             )
         for message in frame.reads:
-            self._reads.submit(self._decode_read(connection, message))
+            read = self._decode_read(connection, message)
+            # A read never comes before a write of an earlier frame, whatever the client says: what is
+            # answered ahead of a write must have been sent ahead of it (see `reads`).
+            read.after_sequence = max(read.after_sequence, sent_before)
+            if not self._answer_unreadable(read, message):
+                self._reads.submit(read)
             if connection.is_closed:
                 return
+
+    def _answer_unreadable(self, read: PendingRead, message: coordination_pb2.Read) -> bool:
+        """Answer a read that is too long to be kept waiting."""
+        limit = self._state.settings.path_bytes_max
+        if message.ByteSize() <= limit:
+            return False
+        watched = read.watch.path if read.watch is not None else ""
+        path = watched if isinstance(read.operation, WatchRead | SyncRead) else read.operation.path
+        after = read.operation.after if isinstance(read.operation, ListChildren) else ""
+        if max(len(path.encode()), len(after.encode())) <= limit:
+            return False
+        failure = Failure(ErrorCode.INVALID_PATH, f"a path or name is longer than {limit} bytes", path[:256])
+        self._reads.answer(read, failure)
+        return True
 
     def _decode_read(self, connection: Connection, message: coordination_pb2.Read) -> PendingRead:
         kind = message.WhichOneof("op")
@@ -268,6 +297,8 @@ class Clients:
             raise FrameRefusedError(ErrorCode.INVALID_ARGUMENT, f"watch {watch.watch_id} is set already")
         if len(connection.watches) >= self._state.settings.watches_per_session_max:
             raise FrameRefusedError(ErrorCode.TOO_MANY_WATCHES, self._too_many_watches())
+        if message.HasField("since") and message.since < _FROM_THE_START:
+            raise FrameRefusedError(ErrorCode.INVALID_ARGUMENT, f"since={message.since} is not a zxid")
         watch.since = message.since if message.HasField("since") else _FROM_NOW
         return watch
 

@@ -74,6 +74,7 @@ class Connection:
     held: list[bytes] = field(default_factory=list)  # answers that must follow the replayed events
     held_bytes: int = 0  # counted in `outgoing_bytes` too
     backlog: list[object] = field(default_factory=list)  # frames that came while not live
+    backlog_bytes: int = 0
     next_sequence: int = 0  # 0: the first frame after attaching may begin anywhere up to last applied + 1
     answered_sequence: int = -1  # -1: nothing was asked for on this connection yet
     acknowledged_sequence: int = 0
@@ -82,9 +83,11 @@ class Connection:
     outstanding_bytes: int = 0
     progress_ms: int = 0  # when something outstanding was last answered, or sent
     send_again: bool = False
+    waits_for_room: bool = False  # its results must be acknowledged before more writes can be applied
     reads: deque[PendingRead] = field(default_factory=deque)
     parked: list[PendingRead] = field(default_factory=list)
     watches: dict[int, Watch] = field(default_factory=dict)
+    resumed_watches: list[Watch] = field(default_factory=list)  # while attaching
     catch_up: CatchUp | None = None
     watching_replies: list[PendingRead] = field(default_factory=list)  # answered when caught up
 
@@ -115,6 +118,13 @@ class Connection:
         self.outgoing += self.held
         self.held = []
         self.held_bytes = 0
+
+    def release_held_unless_replaying(self) -> None:
+        """At the end: answers must not overtake events that are still to be replayed. They come again."""
+        if self.catch_up is None:
+            self.release_held()
+        else:
+            self.held.clear()
 
     def take(self) -> list[bytes]:
         """Hand over what waits to be sent: everything, or as much as one frame should carry."""

@@ -63,6 +63,7 @@ class Replica:
         self._delivery = Delivery(self.state, self._caught_up)
         self._sessions = Sessions(self.state, self._delivery, self._proposals)
         self._reads = Reads(self.state, self._set_watch)
+        self.state.on_drop = self._reads.forget
         self._clients = Clients(self.state, self._delivery, self._reads, self._proposals, self._sessions)
         self._applier = Applier(self.state, self._delivery, self._reads, self._proposals, self._sessions)
         self._committed: deque[Entry] = deque()
@@ -71,6 +72,7 @@ class Replica:
         self._persisting = False
         self._persisting_since_ms = 0
         self._reaped_ms = 0
+        self._ticked_ms = 0  # not `state.now_ms`: whatever arrives between two ticks moves that
 
     def _caught_up(self, connection: Connection) -> None:
         self._clients.caught_up(connection)
@@ -84,7 +86,8 @@ class Replica:
     def tick(self, now_ms: int, wall_ms: int) -> None:
         """A tick has passed. `now_ms` is monotonic, `wall_ms` since the epoch."""
         state = self.state
-        asleep_ms = now_ms - state.now_ms if state.now_ms else 0
+        asleep_ms = now_ms - self._ticked_ms if self._ticked_ms else 0
+        self._ticked_ms = now_ms
         state.now_ms = now_ms
         state.wall_ms = wall_ms
         state.raft.tick()
@@ -163,7 +166,8 @@ class Replica:
                 request = frame.confirm_request
                 self._reads.confirm_for(peer, request.round, list(request.touched_sessions))
             elif kind == "confirm_response":
-                self._reads.confirmed(frame.confirm_response.round, frame.confirm_response.index)
+                response = frame.confirm_response
+                self._reads.confirmed(response.round, response.index, response.ending_sessions)
             elif kind == "digest":
                 self._compare_digest(peer, frame.digest.index, frame.digest.digest)
 
@@ -192,6 +196,7 @@ class Replica:
         self, connection: Connection, session_id: int, sequence: int, writes: bytes
     ) -> None:
         """Write in a session, exactly once; the caller has checked the session's secret."""
+        self._reads.touch(session_id)
         acknowledged = max(0, sequence - self.state.settings.inflight_per_session_max // 2)
         command = entries.session_writes(
             self.state.name, connection.number, session_id, sequence, acknowledged, writes

@@ -10,7 +10,7 @@ been applied here.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from coordproto.v1 import peer_pb2
 from coordsvc.codec import results
@@ -23,7 +23,7 @@ from coordsvc.replica.connections import (
     SyncRead,
     WatchRead,
 )
-from coordsvc.replica.rounds import Round, Rounds
+from coordsvc.replica.rounds import Ping, Rounds
 from coordsvc.replica.state import ReplicaState
 from coordsvc.statemachine.commands import Exists, Get
 from coordsvc.statemachine.results import ErrorCode, Failure, ReadResult
@@ -33,8 +33,10 @@ class Reads:
     def __init__(self, state: ReplicaState, set_watch: Callable[[PendingRead], None]) -> None:
         self._state = state
         self._set_watch = set_watch  # the watch a read leaves, or sets; called at the state that was read
-        self.rounds = Rounds()
-        self._asked: dict[int, tuple[str | None, int]] = {}  # as the leader: context -> asker and its round
+        self.rounds = Rounds(state.next_request)
+        # As the leader, by context: the asker, its round, and which of its sessions could not be renewed.
+        self._asked: dict[int, tuple[str | None, int, list[int]]] = {}
+        self._pinging: dict[Connection, Ping] = {}  # confirmed, and not applied that far
         self._reading: dict[Connection, None] = {}
         self._parking: dict[Connection, None] = {}
 
@@ -47,7 +49,7 @@ class Reads:
             self._serve(read)
             return
         if read.consistency == LINEARIZABLE:
-            self.rounds.gathering.reads.append(read)
+            self.rounds.gathering.reads[read] = None
         else:
             read.index = 0
         read.connection.reads.append(read)
@@ -58,7 +60,7 @@ class Reads:
     def ping(self, connection: Connection, ping: int, session_id: int) -> None:
         """Answer with a pong once the leader has renewed the session."""
         gathering = self.rounds.gathering
-        gathering.pings.append((connection, ping))
+        gathering.pings[connection] = Ping(ping, session_id)
         gathering.touched[session_id] = None
 
     def touch(self, session_id: int) -> None:
@@ -87,10 +89,10 @@ class Reads:
         state = self._state
         if not state.raft.is_leader:
             return  # The asker asks again when it knows a leader.
-        for session_id in touched:
-            state.clock.touch(session_id, state.now_ms)
+        now_ms = state.now_ms
+        ending = [session_id for session_id in touched if not state.clock.touch(session_id, now_ms)]
         context = state.take_number()
-        self._asked[context] = (member, number)
+        self._asked[context] = (member, number, ending)
         if not state.raft.read_index(context):
             del self._asked[context]
 
@@ -99,19 +101,26 @@ class Reads:
         asked = self._asked.pop(context, None)
         if asked is None:
             return
-        member, number = asked
+        member, number, ending = asked
         if member is None:
-            self.confirmed(number, index)
+            self.confirmed(number, index, ending)
             return
-        response = peer_pb2.ConfirmResponse(round=number, index=index)
+        response = peer_pb2.ConfirmResponse(round=number, index=index, ending_sessions=ending)
         self._state.effects.send(member, peer_pb2.PeerFrame(confirm_response=response).SerializeToString())
 
-    def confirmed(self, number: int, index: int) -> None:
-        """The round is answered: its reads may be served once `index` is applied."""
+    def confirmed(self, number: int, index: int, ending: Sequence[int]) -> None:
+        """The round is answered: its reads may be served once `index` is applied.
+
+        The sessions that are `ending` came too late to be renewed: they get no pong.
+        """
         answered = self.rounds.confirm(number)
         if answered is None:
             return
-        self._answer_pings(answered)
+        for connection, ping in answered.pings.items():
+            if ping.session_id not in ending:
+                ping.index = index
+                self._pinging[connection] = ping
+        self._answer_pings()
         connections: dict[Connection, None] = {}
         for read in answered.reads:
             read.index = index
@@ -119,11 +128,23 @@ class Reads:
         for connection in connections:
             self.serve_ready(connection)
 
-    def _answer_pings(self, answered: Round) -> None:
-        for connection, ping in answered.pings:
-            if not connection.is_closed:
-                connection.reply(results.pong_item(ping))
+    def _answer_pings(self) -> None:
+        """Send the pongs that are due: the end of the session would have been applied by now."""
+        machine = self._state.machine
+        applied = machine.applied_index
+        due = [(connection, ping) for connection, ping in self._pinging.items() if ping.index <= applied]
+        for connection, ping in due:
+            del self._pinging[connection]
+            if ping.session_id in machine.sessions:
+                connection.reply(results.pong_item(ping.number))
                 self._state.mark(connection)
+
+    def forget(self, connection: Connection) -> None:
+        """The connection is over. Called before its own queues are emptied."""
+        self.rounds.forget(connection)
+        self._pinging.pop(connection, None)
+        self._reading.pop(connection, None)
+        self._parking.pop(connection, None)
 
     def leader_changed(self) -> None:
         """Whatever was asked of the old leader is asked of the new one."""
@@ -143,6 +164,8 @@ class Reads:
 
     def serve_all_ready(self) -> None:
         """More was applied: serve whatever waited for it."""
+        if self._pinging:
+            self._answer_pings()
         for connection in list(self._reading):
             self.serve_ready(connection)
         for connection in list(self._parking):
@@ -208,7 +231,7 @@ class Reads:
         connection.parked = [read for read in connection.parked if read.parked_until_ms > now_ms]
         for read in late:
             message = f"waited for zxid {read.min_zxid}, which this cluster has not reached (it is at {zxid})"
-            self._answer(read, Failure(ErrorCode.REQUEST_TIMEOUT, message))
+            self.answer(read, Failure(ErrorCode.REQUEST_TIMEOUT, message))
 
     def _serve(self, read: PendingRead) -> None:
         operation = read.operation
@@ -229,9 +252,10 @@ class Reads:
             result = machine.list_children(operation)
         if read.watch is not None and (not isinstance(result, Failure)):
             self._set_watch(read)
-        self._answer(read, result)
+        self.answer(read, result)
 
-    def _answer(self, read: PendingRead, result: ReadResult) -> None:
+    def answer(self, read: PendingRead, result: ReadResult) -> None:
+        """Answer a read, now."""
         read.connection.reply(results.read_item(read.read_id, self._state.machine.zxid, result))
         self._state.mark(read.connection)
         self._state.check_slow(read.connection)

@@ -14,11 +14,20 @@ from coordsvc.replica.connections import Connection, PendingRead
 
 
 @dataclass(slots=True)
+class Ping:
+    """One connection's newest ping: the pong to it answers the earlier ones too."""
+
+    number: int
+    session_id: int
+    index: int = 0  # once confirmed: the pong waits until this is applied here
+
+
+@dataclass(slots=True)
 class Round:
     """What one confirmation answers."""
 
-    reads: list[PendingRead] = field(default_factory=list)
-    pings: list[tuple[Connection, int]] = field(default_factory=list)
+    reads: dict[PendingRead, None] = field(default_factory=dict)
+    pings: dict[Connection, Ping] = field(default_factory=dict)
     touched: dict[int, None] = field(default_factory=dict)
 
     def is_empty(self) -> bool:
@@ -26,14 +35,22 @@ class Round:
 
     def absorb(self, older: Round) -> None:
         """Take over what an unanswered round was for, in front."""
-        self.reads[:0] = older.reads
-        self.pings[:0] = older.pings
+        self.reads = older.reads | self.reads
+        self.pings = older.pings | self.pings
         self.touched.update(older.touched)
+
+    def forget(self, connection: Connection) -> None:
+        """The connection is over: nobody waits for its answers."""
+        self.pings.pop(connection, None)
+        for read in connection.reads:
+            self.reads.pop(read, None)
 
 
 class Rounds:
-    def __init__(self) -> None:
-        self.number = 0
+    """`first_number` differs between runs of a member: no answer to an earlier run is taken for ours."""
+
+    def __init__(self, first_number: int) -> None:
+        self.number = first_number
         self.gathering = Round()
         self.in_flight: Round | None = None
         self.started_ms = 0
@@ -59,6 +76,11 @@ class Rounds:
         answered = self.in_flight
         self.in_flight = None
         return answered
+
+    def forget(self, connection: Connection) -> None:
+        self.gathering.forget(connection)
+        if self.in_flight is not None:
+            self.in_flight.forget(connection)
 
     def abandon(self) -> None:
         """The answer will not come: everything goes into the next round."""

@@ -24,7 +24,6 @@ class Sessions:
         self._state = state
         self._delivery = delivery
         self._proposals = proposals
-        self._resumed_watches: dict[int, list[Watch]] = {}  # by connection that is attaching
 
     # -----------------------------------------------------------------------------------------
     # Asked for by clients
@@ -33,14 +32,14 @@ class Sessions:
         self, connection: Connection, secret: bytes, attach: coordination_pb2.Attach, watches: list[Watch]
     ) -> None:
         """Open a session with this secret; `attach` says the rest, checked and clamped by the caller."""
-        self._resumed_watches[connection.number] = watches
+        connection.resumed_watches = watches
         command = entries.open_session(
             self._state.name, connection.number, secret, attach.timeout_ms, attach.client_name
         )
         self._proposals.submit(connection.number, command, repeatable=True)
 
     def attach(self, connection: Connection, session_id: int, secret: bytes, watches: list[Watch]) -> None:
-        self._resumed_watches[connection.number] = watches
+        connection.resumed_watches = watches
         command = entries.attach_session(self._state.name, connection.number, session_id, secret)
         self._proposals.submit(connection.number, command, repeatable=True)
 
@@ -50,7 +49,6 @@ class Sessions:
 
     def forget_attaching(self, connection: Connection) -> None:
         """The client went away before its attach came through."""
-        self._resumed_watches.pop(connection.number, None)
         self._proposals.done(connection.number)
 
     # -----------------------------------------------------------------------------------------
@@ -103,7 +101,7 @@ class Sessions:
     def _attached(self, connection: Connection, session: Session | Failure) -> None:
         state = self._state
         self._proposals.done(connection.number)
-        watches = self._resumed_watches.pop(connection.number, [])
+        watches, connection.resumed_watches = connection.resumed_watches, []
         if isinstance(session, Failure):
             state.fail_connection(connection, session.code, session.message)
             return
@@ -137,7 +135,7 @@ class Sessions:
         self._proposals.done(request)
         connection = state.connections.get(request)
         if connection is not None:
-            connection.release_held()
+            connection.release_held_unless_replaying()
             connection.push(results.closed_item())
             state.drop_connection(connection)
 

@@ -6,6 +6,7 @@ state and changes what its own docstring says it owns.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from coordsvc.codec.results import error_item
@@ -18,6 +19,10 @@ from coordsvc.replica.settings import ReplicaSettings
 from coordsvc.statemachine.machine import StateMachine
 from coordsvc.statemachine.results import ErrorCode, Failure
 from coordsvc.watch.registry import WatchRegistry
+
+
+def _nobody_else(_connection: Connection) -> None:
+    """What `on_drop` is until somebody else holds on to connections."""
 
 
 @dataclass(slots=True)
@@ -35,6 +40,7 @@ class ReplicaState:
     connections: dict[int, Connection] = field(default_factory=dict)
     by_session: dict[int, Connection] = field(default_factory=dict)
     catching_up: dict[int, Connection] = field(default_factory=dict)  # and their clients keep pace
+    on_drop: Callable[[Connection], None] = _nobody_else
     registry: WatchRegistry = field(default_factory=WatchRegistry)
     clock: SessionClock = field(default_factory=SessionClock)
     client_addresses: dict[NodeId, str] = field(default_factory=dict)  # of the members, where known
@@ -55,7 +61,7 @@ class ReplicaState:
         if connection.is_closed:
             return
         if code is not ErrorCode.SLOW_CONSUMER:
-            connection.release_held()
+            connection.release_held_unless_replaying()
         else:
             connection.outgoing.clear()  # It did not read them; it will get them again after re-attaching.
             connection.outgoing_bytes = connection.held_bytes
@@ -77,10 +83,12 @@ class ReplicaState:
         """Forget a connection: its watches and waiting reads go. The session lives on."""
         if connection.is_closed:
             return
+        self.on_drop(connection)
         connection.state = ConnectionState.CLOSED
         for watch in connection.watches.values():
             self.registry.remove(watch)
         connection.watches.clear()
+        connection.resumed_watches.clear()
         connection.catch_up = None
         connection.reads.clear()
         connection.parked.clear()

@@ -27,6 +27,8 @@ class GrpcServer:
                 ("grpc.so_reuseport", 0),
                 ("grpc.http2.min_ping_interval_without_data_ms", 1_000),
                 ("grpc.keepalive_permit_without_calls", 1),
+                ("grpc.keepalive_time_ms", 10_000),  # a client that is gone without a word is noticed
+                ("grpc.keepalive_timeout_ms", 10_000),
                 ("grpc.http2.max_ping_strikes", 0),
             ],
             maximum_concurrent_rpcs=_CALLS_MAX,

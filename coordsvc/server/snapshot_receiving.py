@@ -155,8 +155,9 @@ def _verify(builder: SnapshotBuilder, metadata: SnapshotMetadata, member: Member
     builder.finish()
     try:
         machine = StateMachine(builder.store, member.opened.limits)
+        is_at = (machine.applied_index, machine.applied_term)
+        if metadata.index < 1 or is_at != (metadata.index, metadata.term):
+            raise SnapshotRefused(f"the received tree is at {is_at}, and not where the sender said")
         machine.verify()
     except CorruptStateError as error:
         raise SnapshotRefused(f"the received tree is damaged: {error}") from error
-    if (machine.applied_index, machine.applied_term) != (metadata.index, metadata.term):
-        raise SnapshotRefused("the received tree is not at the index that the sender named")

@@ -274,18 +274,24 @@ class ConfirmResponse(_message.Message):
 
     ROUND_FIELD_NUMBER: _builtins.int
     INDEX_FIELD_NUMBER: _builtins.int
+    ENDING_SESSIONS_FIELD_NUMBER: _builtins.int
     round: _builtins.int
     index: _builtins.int
     """the leader led after it got the request, and had committed this"""
+    @_builtins.property
+    def ending_sessions(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """heard from too late: their end has been proposed"""
+
     def __init__(
         self,
         *,
         round: _builtins.int = ...,
         index: _builtins.int = ...,
+        ending_sessions: _abc.Iterable[_builtins.int] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["index", b"index", "round", b"round"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ending_sessions", b"ending_sessions", "index", b"index", "round", b"round"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
