@@ -103,6 +103,8 @@ class Applier:
         connection.waits_for_room = False
         connection.reply(results.write_item(sequence, outcome.zxid, outcome.result))
         connection.settle(sequence, self._state.now_ms)
+        if connection.is_ending and not connection.outstanding:
+            self._sessions.end(connection.number, connection.session_id)
         self._state.mark(connection)
         self._state.check_slow(connection)
 

@@ -171,7 +171,7 @@ class Clients:
         if frame.ping:
             self._reads.ping(connection, frame.ping, connection.session_id)
         if frame.close:
-            self._sessions.end(connection.number, connection.session_id)
+            self._sessions.end_after_writes(connection)
 
     def _take_writes(self, connection: Connection, frame: coordination_pb2.ClientFrame) -> None:
         count = len(frame.writes.writes)

@@ -83,6 +83,7 @@ class Connection:
     outstanding_bytes: int = 0
     progress_ms: int = 0  # when something outstanding was last answered, or sent
     send_again: bool = False
+    is_ending: bool = False  # the client has asked for the end of its session
     waits_for_room: bool = False  # its results must be acknowledged before more writes can be applied
     reads: deque[PendingRead] = field(default_factory=deque)
     parked: list[PendingRead] = field(default_factory=list)

@@ -43,6 +43,12 @@ class Sessions:
         command = entries.attach_session(self._state.name, connection.number, session_id, secret)
         self._proposals.submit(connection.number, command, repeatable=True)
 
+    def end_after_writes(self, connection: Connection) -> None:
+        """End a connection's session once its writes are answered: the end must not overtake them (G4)."""
+        connection.is_ending = True
+        if not connection.outstanding:
+            self.end(connection.number, connection.session_id)
+
     def end(self, request: int, session_id: int) -> None:
         command = entries.end_session(self._state.name, request, session_id, expired=False)
         self._proposals.submit(request, command, repeatable=True)

@@ -136,6 +136,21 @@ class TestTooLate:
         replica.state.fail_connection(client.connection, 13, "stop")  # type: ignore[arg-type]  # any code does
         assert b"an answer that shows the newest state" not in client.connection.take()
 
+    def test_the_end_of_a_session_waits_for_its_writes(self, trio: Cluster) -> None:
+        client = trio.client(follower_of(trio))
+        client.take()
+        lost = [True]
+
+        def lose_the_first(_source: str, _target: str, frame: peer_pb2.PeerFrame) -> bool:
+            return frame.WhichOneof("body") == "forward" and bool(lost) and lost.pop()
+
+        trio.drop = lose_the_first
+        client.write(create("/a"))
+        trio.settle()
+        client.frame(close=True)
+        trio.tick(40)
+        assert kinds(client.take()) == ["w1", "closed"]
+
 
 class TestTooMuch:
     def test_calls_that_ended_without_a_leader_leave_nothing(self) -> None:
