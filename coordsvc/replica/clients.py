@@ -166,12 +166,20 @@ class Clients:
             self._take_writes(connection, frame)
         if frame.reads:
             self._take_reads(connection, frame, sent_before)
-        for watch_id in frame.cancelled_watches:
-            self._delivery.remove(connection, watch_id)
+        if frame.cancelled_watches:
+            self._cancel_watches(connection, set(frame.cancelled_watches))
         if frame.ping:
             self._reads.ping(connection, frame.ping, connection.session_id)
         if frame.close:
             self._sessions.end_after_writes(connection)
+
+    def _cancel_watches(self, connection: Connection, watch_ids: set[int]) -> None:
+        """Take watches off, also those whose reads still wait for their turn."""
+        for watch_id in sorted(watch_ids & connection.watches.keys()):
+            self._delivery.remove(connection, watch_id)
+        for read in (*connection.reads, *connection.parked):
+            if read.watch is not None and read.watch.watch_id in watch_ids:
+                read.is_watch_cancelled = True
 
     def _take_writes(self, connection: Connection, frame: coordination_pb2.ClientFrame) -> None:
         count = len(frame.writes.writes)
@@ -319,6 +327,10 @@ class Clients:
         connection = read.connection
         watch = read.watch
         assert watch is not None, "called for reads with a watch"
+        if read.is_watch_cancelled:
+            if isinstance(read.operation, WatchRead):
+                self._delivery.confirm_watch(read)
+            return
         if watch.watch_id in connection.watches:
             return  # Set twice in flight under one id: the first one stands.
         machine = self._state.machine

@@ -53,6 +53,7 @@ class PendingRead:
     watch: Watch | None
     index: int = NOT_CONFIRMED
     parked_until_ms: int = 0
+    is_watch_cancelled: bool = False
 
 
 @dataclass(slots=True)

@@ -136,6 +136,15 @@ class TestTooLate:
         replica.state.fail_connection(client.connection, 13, "stop")  # type: ignore[arg-type]  # any code does
         assert b"an answer that shows the newest state" not in client.connection.take()
 
+    def test_a_watch_cancelled_before_its_turn_is_never_set(self, trio: Cluster) -> None:
+        client = trio.client(follower_of(trio))
+        client.take()
+        client.read(watch=data_pb2.Watch(watch_id=1, path="/a"))
+        client.frame(cancelled_watches=[1])
+        client.write(create("/a"))
+        assert kinds(client.settled()) == ["r1", "w1"]
+        assert client.connection.watches == {}
+
     def test_the_end_of_a_session_waits_for_its_writes(self, trio: Cluster) -> None:
         client = trio.client(follower_of(trio))
         client.take()
