@@ -156,3 +156,8 @@ def test_the_documentation_lists_every_setting_with_its_default() -> None:
     assert rows == {
         f"`{setting.name}`": f"`{setting.default}`" if setting.default else "" for setting in settings()
     }
+
+
+def test_a_frame_of_a_client_must_fit_between_members() -> None:
+    with pytest.raises(ConfigError, match="frame_bytes_max must not be above"):
+        ServerConfig(frame_bytes_max=64 << 20, connection_queue_bytes_max=64 << 20)
