@@ -156,9 +156,12 @@ class Cluster:
                 member.hard_state = persist.hard_state
             member.log.adopt(persist)
             replica.persisted(persist)
-        while replica.has_work:
+        for _ in range(STEPS_MAX):
+            if not replica.has_work:
+                break
             replica.apply_next()
             moved = True
+        assert not replica.has_work, "a replica does not come to rest"
         self._carry_out(member)
         return moved
 

@@ -104,13 +104,13 @@ class TestTooLate:
         leader, member = trio.elect(), follower_of(trio)
         client, other = trio.client(member), trio.client(leader)
         client.take()
-        trio.drop = lambda source, _target, frame: (
-            source == member and frame.WhichOneof("body") in ("forward", "confirm_request")
+        trio.drop = lambda _source, target, frame: (
+            target == member and frame.WhichOneof("body") == "raft" and frame.raft.type == MessageType.APPEND
         )
-        client.write(create("/mine"))
+        client.write(create("/mine"))  # Logged first, and not applied here yet.
         trio.settle()
         other.write(create("/a", b"new"))
-        trio.settle()
+        assert kinds(other.settled()) == ["attached", "w1"]
         client.read(get=get("/a"), after_sequence=0)
         trio.drop = lambda *_: False
         trio.tick(40)
@@ -190,6 +190,7 @@ class TestTooMuch:
         client = trio.client("a")
         client.take()
         client.read(get=get("/" + "x" * 5_000))
+        assert not client.connection.reads
         client.read(watch=data_pb2.Watch(watch_id=1, path="/a", kind=data_pb2.ONCE_DATA))
         (answer, watching) = client.settled()
         assert answer.read.error.code == data_pb2.INVALID_PATH
