@@ -57,7 +57,7 @@ class Replica:
         client_address: str,
         first_number: int,
     ) -> None:
-        self.state = ReplicaState(name, settings, raft, machine, client_address, first_number)
+        self.state = ReplicaState(name, settings, raft, machine, first_number)
         self.state.client_addresses[name] = client_address
         self._proposals = Proposals(self.state)
         self._delivery = Delivery(self.state, self._caught_up)

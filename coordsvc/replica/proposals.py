@@ -109,11 +109,6 @@ class Proposals:
                 self._queue.popleft()
             self._queued_bytes -= size
 
-    @property
-    def waits(self) -> bool:
-        """Whether `pack` has something to do."""
-        return bool(self._queue)
-
     # -----------------------------------------------------------------------------------------
     # When the answer does not come
 

@@ -31,7 +31,6 @@ class ReplicaState:
     settings: ReplicaSettings
     raft: RaftNode
     machine: StateMachine
-    client_address: str
     next_request: int  # numbers connections and requests; starts where no earlier run of this member was
     effects: Effects = field(default_factory=Effects)
     now_ms: int = 0  # monotonic

@@ -29,10 +29,6 @@ class SnapshotBuilder:
         self._finished = False
 
     @property
-    def chunks_received(self) -> int:
-        return self._reader.next_number
-
-    @property
     def complete(self) -> bool:
         """Whether the last chunk has arrived."""
         return self._reader.complete

@@ -50,7 +50,6 @@ class OutgoingLink:
         self._connection: _Connection | None = None  # greeted, and not lost yet
         self._dial_now = asyncio.Event()
         self._failures = 0
-        self._failing_since_s: float | None = None
 
     # --- sending ---
 
