@@ -734,6 +734,21 @@ class ClusterStub:
                 request_serializer=coordproto_dot_v1_dot_coordination__pb2.TransferLeadershipRequest.SerializeToString,
                 response_deserializer=coordproto_dot_v1_dot_coordination__pb2.TransferLeadershipResponse.FromString,
                 _registered_method=True)
+        self.Members = channel.unary_unary(
+                '/coordproto.v1.Cluster/Members',
+                request_serializer=coordproto_dot_v1_dot_coordination__pb2.MembersRequest.SerializeToString,
+                response_deserializer=coordproto_dot_v1_dot_coordination__pb2.MembersResponse.FromString,
+                _registered_method=True)
+        self.ChangeMembers = channel.unary_unary(
+                '/coordproto.v1.Cluster/ChangeMembers',
+                request_serializer=coordproto_dot_v1_dot_coordination__pb2.ChangeMembersRequest.SerializeToString,
+                response_deserializer=coordproto_dot_v1_dot_coordination__pb2.MembersResponse.FromString,
+                _registered_method=True)
+        self.Join = channel.unary_unary(
+                '/coordproto.v1.Cluster/Join',
+                request_serializer=coordproto_dot_v1_dot_coordination__pb2.JoinRequest.SerializeToString,
+                response_deserializer=coordproto_dot_v1_dot_coordination__pb2.JoinResponse.FromString,
+                _registered_method=True)
 
 
 class ClusterServicer:
@@ -761,6 +776,26 @@ class ClusterServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Members(self, request, context):
+        """Changes of the membership are made by the leader; any other member answers with an error that names it.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ChangeMembers(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Join(self, request, context):
+        """asked by a server that wants to become a learner
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ClusterServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -778,6 +813,21 @@ def add_ClusterServicer_to_server(servicer, server):
                     servicer.TransferLeadership,
                     request_deserializer=coordproto_dot_v1_dot_coordination__pb2.TransferLeadershipRequest.FromString,
                     response_serializer=coordproto_dot_v1_dot_coordination__pb2.TransferLeadershipResponse.SerializeToString,
+            ),
+            'Members': grpc.unary_unary_rpc_method_handler(
+                    servicer.Members,
+                    request_deserializer=coordproto_dot_v1_dot_coordination__pb2.MembersRequest.FromString,
+                    response_serializer=coordproto_dot_v1_dot_coordination__pb2.MembersResponse.SerializeToString,
+            ),
+            'ChangeMembers': grpc.unary_unary_rpc_method_handler(
+                    servicer.ChangeMembers,
+                    request_deserializer=coordproto_dot_v1_dot_coordination__pb2.ChangeMembersRequest.FromString,
+                    response_serializer=coordproto_dot_v1_dot_coordination__pb2.MembersResponse.SerializeToString,
+            ),
+            'Join': grpc.unary_unary_rpc_method_handler(
+                    servicer.Join,
+                    request_deserializer=coordproto_dot_v1_dot_coordination__pb2.JoinRequest.FromString,
+                    response_serializer=coordproto_dot_v1_dot_coordination__pb2.JoinResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -864,6 +914,87 @@ class Cluster:
             '/coordproto.v1.Cluster/TransferLeadership',
             coordproto_dot_v1_dot_coordination__pb2.TransferLeadershipRequest.SerializeToString,
             coordproto_dot_v1_dot_coordination__pb2.TransferLeadershipResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Members(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/coordproto.v1.Cluster/Members',
+            coordproto_dot_v1_dot_coordination__pb2.MembersRequest.SerializeToString,
+            coordproto_dot_v1_dot_coordination__pb2.MembersResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ChangeMembers(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/coordproto.v1.Cluster/ChangeMembers',
+            coordproto_dot_v1_dot_coordination__pb2.ChangeMembersRequest.SerializeToString,
+            coordproto_dot_v1_dot_coordination__pb2.MembersResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Join(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/coordproto.v1.Cluster/Join',
+            coordproto_dot_v1_dot_coordination__pb2.JoinRequest.SerializeToString,
+            coordproto_dot_v1_dot_coordination__pb2.JoinResponse.FromString,
             options,
             channel_credentials,
             insecure,

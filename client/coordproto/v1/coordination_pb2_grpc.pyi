@@ -228,6 +228,11 @@ class ClusterStub:
     """of the member that is asked"""
     Sessions: _grpc.UnaryUnaryMultiCallable[_coordination_pb2.SessionsRequest, _coordination_pb2.SessionsResponse]
     TransferLeadership: _grpc.UnaryUnaryMultiCallable[_coordination_pb2.TransferLeadershipRequest, _coordination_pb2.TransferLeadershipResponse]
+    Members: _grpc.UnaryUnaryMultiCallable[_coordination_pb2.MembersRequest, _coordination_pb2.MembersResponse]
+    """Changes of the membership are made by the leader; any other member answers with an error that names it."""
+    ChangeMembers: _grpc.UnaryUnaryMultiCallable[_coordination_pb2.ChangeMembersRequest, _coordination_pb2.MembersResponse]
+    Join: _grpc.UnaryUnaryMultiCallable[_coordination_pb2.JoinRequest, _coordination_pb2.JoinResponse]
+    """asked by a server that wants to become a learner"""
 
 @_typing.type_check_only
 class ClusterAsyncStub(ClusterStub):
@@ -240,6 +245,11 @@ class ClusterAsyncStub(ClusterStub):
     """of the member that is asked"""
     Sessions: _aio.UnaryUnaryMultiCallable[_coordination_pb2.SessionsRequest, _coordination_pb2.SessionsResponse]  # type: ignore[assignment]
     TransferLeadership: _aio.UnaryUnaryMultiCallable[_coordination_pb2.TransferLeadershipRequest, _coordination_pb2.TransferLeadershipResponse]  # type: ignore[assignment]
+    Members: _aio.UnaryUnaryMultiCallable[_coordination_pb2.MembersRequest, _coordination_pb2.MembersResponse]  # type: ignore[assignment]
+    """Changes of the membership are made by the leader; any other member answers with an error that names it."""
+    ChangeMembers: _aio.UnaryUnaryMultiCallable[_coordination_pb2.ChangeMembersRequest, _coordination_pb2.MembersResponse]  # type: ignore[assignment]
+    Join: _aio.UnaryUnaryMultiCallable[_coordination_pb2.JoinRequest, _coordination_pb2.JoinResponse]  # type: ignore[assignment]
+    """asked by a server that wants to become a learner"""
 
 class ClusterServicer(metaclass=_abc_1.ABCMeta):
     """---------------------------------------------------------------------------------------------
@@ -267,5 +277,28 @@ class ClusterServicer(metaclass=_abc_1.ABCMeta):
         request: _coordination_pb2.TransferLeadershipRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_coordination_pb2.TransferLeadershipResponse, _abc.Awaitable[_coordination_pb2.TransferLeadershipResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def Members(
+        self,
+        request: _coordination_pb2.MembersRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_coordination_pb2.MembersResponse, _abc.Awaitable[_coordination_pb2.MembersResponse]]:
+        """Changes of the membership are made by the leader; any other member answers with an error that names it."""
+
+    @_abc_1.abstractmethod
+    def ChangeMembers(
+        self,
+        request: _coordination_pb2.ChangeMembersRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_coordination_pb2.MembersResponse, _abc.Awaitable[_coordination_pb2.MembersResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def Join(
+        self,
+        request: _coordination_pb2.JoinRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_coordination_pb2.JoinResponse, _abc.Awaitable[_coordination_pb2.JoinResponse]]:
+        """asked by a server that wants to become a learner"""
 
 def add_ClusterServicer_to_server(servicer: ClusterServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

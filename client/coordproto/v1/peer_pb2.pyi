@@ -7,6 +7,7 @@ from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -17,6 +18,27 @@ else:
     from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class _RefusalCause:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _RefusalCauseEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_RefusalCause.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    REFUSAL_OTHER: _RefusalCause.ValueType  # 0
+    REFUSAL_NOT_A_MEMBER: _RefusalCause.ValueType  # 1
+    """the configuration does not name the sender: removed, or not yet added"""
+    REFUSAL_ANOTHER_DISK: _RefusalCause.ValueType  # 2
+    """it names the sender, with another member_id: that one lost its disk"""
+
+class RefusalCause(_RefusalCause, metaclass=_RefusalCauseEnumTypeWrapper): ...
+
+REFUSAL_OTHER: RefusalCause.ValueType  # 0
+REFUSAL_NOT_A_MEMBER: RefusalCause.ValueType  # 1
+"""the configuration does not name the sender: removed, or not yet added"""
+REFUSAL_ANOTHER_DISK: RefusalCause.ValueType  # 2
+"""it names the sender, with another member_id: that one lost its disk"""
+Global___RefusalCause: _TypeAlias = RefusalCause  # noqa: Y015
 
 @_typing.final
 class Hello(_message.Message):
@@ -29,6 +51,8 @@ class Hello(_message.Message):
     FROM_FIELD_NUMBER: _builtins.int
     TO_FIELD_NUMBER: _builtins.int
     CLIENT_ADDRESS_FIELD_NUMBER: _builtins.int
+    MEMBER_ID_FIELD_NUMBER: _builtins.int
+    PEER_ADDRESS_FIELD_NUMBER: _builtins.int
     protocol: _builtins.int
     """1"""
     cluster_id: _builtins.str
@@ -36,6 +60,10 @@ class Hello(_message.Message):
     """whom the dialler expects"""
     client_address: _builtins.str
     """where clients reach the sender"""
+    member_id: _builtins.int
+    """of the sender's data directory; drawn when it was made, never 0"""
+    peer_address: _builtins.str
+    """where members reach the sender"""
     def __init__(
         self,
         *,
@@ -43,10 +71,12 @@ class Hello(_message.Message):
         cluster_id: _builtins.str = ...,
         to: _builtins.str = ...,
         client_address: _builtins.str = ...,
+        member_id: _builtins.int = ...,
+        peer_address: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["client_address", b"client_address", "cluster_id", b"cluster_id", "from", b"from", "protocol", b"protocol", "to", b"to"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["client_address", b"client_address", "cluster_id", b"cluster_id", "from", b"from", "member_id", b"member_id", "peer_address", b"peer_address", "protocol", b"protocol", "to", b"to"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -59,15 +89,22 @@ class Refusal(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     REASON_FIELD_NUMBER: _builtins.int
+    CAUSE_FIELD_NUMBER: _builtins.int
+    CONFIGURATION_INDEX_FIELD_NUMBER: _builtins.int
     reason: _builtins.str
+    cause: Global___RefusalCause.ValueType
+    configuration_index: _builtins.int
+    """of the configuration that the refusing member has applied"""
     def __init__(
         self,
         *,
         reason: _builtins.str = ...,
+        cause: Global___RefusalCause.ValueType = ...,
+        configuration_index: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["reason", b"reason"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cause", b"cause", "configuration_index", b"configuration_index", "reason", b"reason"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -136,6 +173,70 @@ class RaftConfiguration(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___RaftConfiguration: _TypeAlias = RaftConfiguration  # noqa: Y015
+
+@_typing.final
+class MemberRecord(_message.Message):
+    """Where a member is, and which data directory is its."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    PEER_ADDRESS_FIELD_NUMBER: _builtins.int
+    CLIENT_ADDRESS_FIELD_NUMBER: _builtins.int
+    MEMBER_ID_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    peer_address: _builtins.str
+    client_address: _builtins.str
+    """empty: not known yet"""
+    member_id: _builtins.int
+    """0: not heard from yet"""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        peer_address: _builtins.str = ...,
+        client_address: _builtins.str = ...,
+        member_id: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["client_address", b"client_address", "member_id", b"member_id", "name", b"name", "peer_address", b"peer_address"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___MemberRecord: _TypeAlias = MemberRecord  # noqa: Y015
+
+@_typing.final
+class ClusterConfiguration(_message.Message):
+    """What an entry of kind `configuration` holds, and what the tree keeps of the newest applied one."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RAFT_FIELD_NUMBER: _builtins.int
+    MEMBERS_FIELD_NUMBER: _builtins.int
+    INDEX_FIELD_NUMBER: _builtins.int
+    index: _builtins.int
+    """of its log entry, filled in when it is applied; 0: the initial one"""
+    @_builtins.property
+    def raft(self) -> Global___RaftConfiguration: ...
+    @_builtins.property
+    def members(self) -> _containers.RepeatedCompositeFieldContainer[Global___MemberRecord]:
+        """by name: everyone whom `raft` names"""
+
+    def __init__(
+        self,
+        *,
+        raft: Global___RaftConfiguration | None = ...,
+        members: _abc.Iterable[Global___MemberRecord] | None = ...,
+        index: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["raft", b"raft"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["index", b"index", "members", b"members", "raft", b"raft"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ClusterConfiguration: _TypeAlias = ClusterConfiguration  # noqa: Y015
 
 @_typing.final
 class SnapshotMetadata(_message.Message):
