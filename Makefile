@@ -55,6 +55,10 @@ demo: $(VENV)/installed ## Three members and seven programs, killed and restarte
 bench: $(VENV)/installed ## Measure writes and reads against three members on this machine.
 	@exec $(BIN)/python -m bench $(ARGS)
 
+.PHONY: bugs
+bugs: $(VENV)/installed-dev ## Plant each bug of the bank and let the simulator find it (ARGS='--only lock').
+	@exec $(BIN)/python -m tests.simulation.bugs $(ARGS)
+
 # Tests that start server processes compete for the cores, so they run one after the other.
 .PHONY: test
 test: $(VENV)/installed-dev ## Install, and run all tests.
