@@ -27,6 +27,7 @@ from coordsvc.storage.errors import (
     damaged,
     storage_error,
 )
+from coordsvc.storage.failpoints import reach
 from coordsvc.storage.files import Record, read_record, replace_record, sync_path
 from coordsvc.storage.log_store import LogStore
 from coordsvc.storage.snapshot_install import TREE_BYTES_MAX, SnapshotBuilder
@@ -75,6 +76,7 @@ class DataDirectory:
             directory = cls(path, descriptor)
             if not directory._is_initialized():
                 directory._initialize(cluster_id, member)
+            reach("recovery_begun")
             directory._check_identity(cluster_id, member)
             directory._read_pointer()
             directory.remove_old_trees()
@@ -92,17 +94,23 @@ class DataDirectory:
 
     def open_log(self, cache_bytes_max: int = 16 << 20) -> LogStore:
         """Open the log and verify all of it."""
-        return LogStore.open(self.path / _LOG, self.trust, cache_bytes_max)
+        log = LogStore.open(self.path / _LOG, self.trust, cache_bytes_max)
+        reach("recovery_log_opened")
+        return log
 
     def open_tree(self) -> TreeStore:
         """Open the live tree."""
-        return TreeStore.open(self._tree_path(self._tree_number), self.trust)
+        tree = TreeStore.open(self._tree_path(self._tree_number), self.trust)
+        reach("recovery_tree_opened")
+        return tree
 
     def new_tree(self, bytes_max: int = TREE_BYTES_MAX) -> SnapshotBuilder:
         """Begin a tree beside the live one. One at a time; storage thread."""
         self.trust.check()
         number = max(self._tree_numbers(), default=0) + 1
-        return SnapshotBuilder(self._tree_path(number), number, self.trust, bytes_max)
+        builder = SnapshotBuilder(self._tree_path(number), number, self.trust, bytes_max)
+        reach("snapshot_begun")
+        return builder
 
     def switch_tree(self, builder: SnapshotBuilder, index: int, term: int) -> TreeStore:
         """Make the finished tree, the snapshot at (index, term), the live one; durable on return.
@@ -113,7 +121,9 @@ class DataDirectory:
         """
         self.trust.check()
         store = builder.release()
+        reach("snapshot_switching")
         self._write_pointer(builder.number, InstalledSnapshot(index, term))
+        reach("snapshot_switched")
         return store
 
     def remove_old_trees(self) -> None:
@@ -122,10 +132,12 @@ class DataDirectory:
             if number == self._tree_number:
                 continue
             path = self._tree_path(number)
+            reach("old_trees_removing")
             try:
                 shutil.rmtree(path)
             except OSError as error:
                 raise self.trust.lose(storage_error(error, path, "remove")) from error
+            reach("old_trees_removed")
 
     # --- inside ---
 
@@ -145,21 +157,26 @@ class DataDirectory:
         try:
             (self.path / _INITIALIZING).touch()
             sync_path(self.path)
+            reach("directory_begun")
             for leftover in (self.path / _LOG, *(self._tree_path(number) for number in self._tree_numbers())):
                 if leftover.exists():
                     shutil.rmtree(leftover)
         except OSError as error:
             raise storage_error(error, self.path, "create a data directory in") from error
         LogStore.create(self.path / _LOG)
+        reach("directory_log_made")
         tree = TreeStore.create(self._tree_path(1), self.trust)
         try:
             tree.sync()
         finally:
             tree.close()
+        reach("directory_tree_made")
         self._write_pointer(1, InstalledSnapshot())
+        reach("directory_pointer_made")
         replace_record(
             self.path / _IDENTITY, {"format": FORMAT_VERSION, "cluster": cluster_id, "member": member}
         )
+        reach("directory_made")
 
     def _check_identity(self, cluster_id: str, member: str) -> None:
         path = self.path / _IDENTITY

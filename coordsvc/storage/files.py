@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from coordsvc.storage.errors import damaged, storage_error
+from coordsvc.storage.failpoints import reach
 
 Record = dict[str, int | str]
 
@@ -25,7 +26,9 @@ def replace_record(path: Path, record: Mapping[str, int | str]) -> None:
             file.write(_encode(record))
             file.flush()
             os.fsync(file.fileno())
+        reach("record_written")
         aside.rename(path)
+        reach("record_replaced")
         sync_path(path.parent)
     except OSError as error:
         raise storage_error(error, path, "write") from error

@@ -17,6 +17,7 @@ import plyvel
 from coordsvc.raft.log import Compacted, Unavailable
 from coordsvc.raft.types import Configuration, Entry, HardState, Index, SnapshotMetadata, Term
 from coordsvc.storage.errors import DiskTrust, damaged, storage_error
+from coordsvc.storage.failpoints import reach
 from coordsvc.storage.leveldb import Tuning, create_database, open_database
 from coordsvc.storage.log_records import (
     ENTRIES_BEGIN,
@@ -160,6 +161,7 @@ class LogStore:
         self, hard_state: HardState | None, entries: Sequence[Entry], snapshot: SnapshotMetadata | None
     ) -> None:
         """Make visible what `write` has put on disk."""
+        reach("log_adopting")
         if hard_state is not None:
             self._hard_state = hard_state
         if snapshot is not None:
@@ -203,6 +205,7 @@ class LogStore:
         far is on disk on return.
         """
         self._trust.check()
+        reach("log_writing" if snapshot is None else "snapshot_log_resetting")
         try:
             with self._database.write_batch(sync=sync) as batch:
                 if snapshot is not None:
@@ -215,6 +218,7 @@ class LogStore:
             raise self._trust.lose(storage_error(error, self.path, "write to")) from error
         except BrokenRecord as error:
             raise self._trust.lose(damaged(self.path, str(error))) from error
+        reach("log_written" if snapshot is None else "snapshot_log_reset")
 
     def trim(self, index: Index) -> None:
         """Delete the entries up to and including `index`. Not waited for the disk.
@@ -233,10 +237,12 @@ class LogStore:
                         batch.delete(entry_key(gone))
                     batch.put(START_KEY, encode_start(start))
                 self._start = start
+                reach("trim_batch_written")
         except plyvel.Error as error:
             raise self._trust.lose(storage_error(error, self.path, "trim")) from error
         except BrokenRecord as error:
             raise self._trust.lose(damaged(self.path, str(error))) from error
+        reach("trim_done")
 
     def reset_to(self, index: Index, term: Term) -> None:
         """At start only: begin anew after the snapshot at (index, term). See `recovery.py`."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 from coordsvc.raft.types import Index
 from coordsvc.storage.data_directory import InstalledSnapshot
 from coordsvc.storage.errors import damaged
+from coordsvc.storage.failpoints import reach
 from coordsvc.storage.log_store import LogStore
 
 
@@ -26,7 +27,9 @@ def recover_log(log: LogStore, applied: Index, installed: InstalledSnapshot) -> 
         CorruptDataError: The log or the tree has lost records.
     """
     if applied == installed.index > 0 and not _covers(log, installed):
+        reach("recovery_log_resetting")
         log.reset_to(installed.index, installed.term)
+        reach("recovery_log_reset")
         return
     if applied > log.last_index():
         raise damaged(

@@ -10,6 +10,7 @@ import shutil
 from pathlib import Path
 
 from coordsvc.storage.errors import DiskTrust, SnapshotRefused, storage_error
+from coordsvc.storage.failpoints import reach
 from coordsvc.storage.files import sync_path
 from coordsvc.storage.tree_chunks import ChunkReader
 from coordsvc.storage.tree_store import TreeStore
@@ -47,8 +48,10 @@ class SnapshotBuilder:
         """
         assert self._store is not None, "an aborted or switched builder takes no chunks"
         records = self._reader.read(number, data, checksum)
+        reach("snapshot_chunk_taking")
         if records:
             self._store.write(records, ())
+        reach("snapshot_chunk_taken")
 
     def finish(self) -> None:
         """Make the whole tree durable.
@@ -61,12 +64,14 @@ class SnapshotBuilder:
             raise SnapshotRefused(
                 f"the snapshot ended after {self._reader.next_number} chunks, before its end"
             )
+        reach("snapshot_finishing")
         self._store.sync()
         try:
             sync_path(self.path.parent)
         except OSError as error:
             raise self._trust.lose(storage_error(error, self.path.parent, "sync")) from error
         self._finished = True
+        reach("snapshot_finished")
 
     def abort(self) -> None:
         """Throw away what was built. May be called at any time, more than once."""

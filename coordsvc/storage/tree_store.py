@@ -14,6 +14,7 @@ from typing import Self
 import plyvel
 
 from coordsvc.storage.errors import DiskTrust, SnapshotClosed, StorageError, storage_error
+from coordsvc.storage.failpoints import reach
 from coordsvc.storage.files import sync_directory_and_files
 from coordsvc.storage.leveldb import Tuning, create_database, open_database
 from coordsvc.storage.tree_chunks import TreeChunk, encode_chunks
@@ -79,18 +80,22 @@ class TreeStore:
             put(key, value)
         for key in deletes:
             delete(key)
+        reach("tree_writing")
         try:
             batch.write()
         except plyvel.Error as error:
             raise self._lost(error, "write to") from error
+        reach("tree_written")
 
     def sync(self) -> None:
         """Make everything written before this call durable."""
         self._trust.check()
+        reach("tree_syncing")
         try:
             sync_directory_and_files(self.path)
         except StorageError as error:
             raise self._trust.lose(error) from error
+        reach("tree_synced")
 
     def verify_all(self) -> int:
         """Read every record, checking LevelDB's checksums. Returns how many there are."""

@@ -48,6 +48,7 @@ class MemberProcess:
         self.data_dir = directory / name
         self.log_file = directory / f"{name}.log"
         self.options: tuple[str, ...] = ()
+        self.environment: dict[str, str] = {}
         self.exit_expected = False
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -82,6 +83,7 @@ class MemberProcess:
         command += ["--peer-listen", self.peer_address, "--admin-listen", self.admin_address]
         command += ["--initial-cluster", initial_cluster, *self.options]
         environment = {name: value for name, value in os.environ.items() if not name.startswith("COORDSVC_")}
+        environment |= self.environment
         with self.log_file.open("ab") as log:
             self._process = subprocess.Popen(
                 command,
