@@ -75,13 +75,16 @@ class MemberProcess:
     def log_text(self) -> str:
         return self.log_file.read_text(encoding="utf-8", errors="replace") if self.log_file.exists() else ""
 
-    def start(self, initial_cluster: str) -> None:
+    def start(self, initial_cluster: str = "") -> None:
+        """Start the process; without an initial cluster its data directory, or its options, say the rest."""
         assert not self.is_running, f"member {self.name} is not running"
         self.exit_expected = False
         command = [sys.executable, "-m", "coordsvc", "serve", "--stop-at-eof", "--name", self.name]
         command += ["--data-dir", str(self.data_dir), "--listen", self.endpoint]
         command += ["--peer-listen", self.peer_address, "--admin-listen", self.admin_address]
-        command += ["--initial-cluster", initial_cluster, *self.options]
+        if initial_cluster:
+            command += ["--initial-cluster", initial_cluster]
+        command += self.options
         environment = {name: value for name, value in os.environ.items() if not name.startswith("COORDSVC_")}
         environment |= self.environment
         with self.log_file.open("ab") as log:
