@@ -154,7 +154,6 @@ class SessionDriver:
         except TimeoutError:
             raise ConnectionLostError(f"{connection.endpoint}: no answer within {attempt_s:g} s") from None
         self.endpoint = connection.endpoint
-        self.endpoints.learn(core.endpoints)
 
     async def _serve(self, connection: Connection) -> None:
         """Carry frames both ways until the connection ends or must be given up."""
@@ -205,7 +204,11 @@ class SessionDriver:
             frame = coordination_pb2.ServerFrame.FromString(data)
         except DecodeError as error:
             raise ConnectionLostError(f"{self.endpoint} sent a frame that makes no sense: {error}") from error
-        self.core.receive(frame, clock.now())
+        core = self.core
+        known = core.endpoints
+        core.receive(frame, clock.now())
+        if core.endpoints is not known:
+            self.endpoints.learn(core.endpoints)
         self._hand_out()
         self._is_wanted.set()  # Answers make room for operations that wait.
 

@@ -1,7 +1,9 @@
 """Which member to try next: shuffled rounds, pauses that grow between rounds.
 
-Rule of this file: decides, does no I/O. The configured endpoints come first in every round, then those
-that the service told of.
+Rule of this file: decides, does no I/O. The configured endpoints are never forgotten. They come first until
+the service's own list of its members is known to work from here; from then on that list comes first, and what
+was configured but is no member any more is the last resort. Until then the list may well be of no use here:
+behind a proxy or a translated address only the configured endpoints can be reached.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ from coordclient.errors import InvalidArgumentError
 PAUSE_SECONDS_FIRST = 0.05
 PAUSE_SECONDS_MAX = 1.0
 DEFAULT_PORT = 7400
+_WILDCARD_HOSTS = ("", "0.0.0.0", "::")
 
 
 def parse_endpoints(endpoints: str | Iterable[str]) -> list[str]:
@@ -45,31 +48,44 @@ class Endpoints:
 
     def __init__(self, endpoints: str | Iterable[str], dice: random.Random) -> None:
         self.configured = parse_endpoints(endpoints)
-        self._learned: list[str] = []
+        self._members: list[str] = []  # as the service told last
+        self._members_are_reachable = False  # one of those that it told of was attached to
+        self._tried = ""
         self._dice = dice
         self._round: list[str] = []
         self._rounds_failed = 0
 
     def learn(self, endpoints: Iterable[str]) -> None:
-        """Remember further members that the service told of."""
-        self._learned = [endpoint for endpoint in dict.fromkeys(endpoints) if endpoint not in self.configured]
+        """Take over the members that the service told of through the endpoint that was tried last.
+
+        An empty list says that nothing is known, and changes nothing.
+        """
+        members = [endpoint for endpoint in dict.fromkeys(endpoints) if _is_of_use(endpoint)]
+        if not members:
+            return
+        if self._tried in members:
+            self._members_are_reachable = True
+        if members != self._members:
+            self._members = members
+            self._round = []  # of the members as they were
 
     def known(self) -> list[str]:
-        """Return all endpoints, in random order."""
-        return self._shuffled("")
+        """Return all endpoints, those that are worth trying first in front, else in random order."""
+        return self._order("")
 
     def next(self, avoid: str = "") -> tuple[str, float]:
         """Return the endpoint to try and how many seconds to wait before.
 
         Args:
-            avoid: Tried last in a new round: the member that was just left.
+            avoid: Tried after its like in a new round: the member that was just left.
         """
         pause = 0.0
         if not self._round:
             pause = self._pause() if self._rounds_failed else 0.0
             self._rounds_failed += 1
-            self._round = self._shuffled(avoid)
-        return self._round.pop(0), pause
+            self._round = self._order(avoid)
+        self._tried = self._round.pop(0)
+        return self._tried, pause
 
     def succeeded(self) -> None:
         """The last one tried works: the next search starts afresh, without a pause."""
@@ -80,9 +96,24 @@ class Endpoints:
         longest = min(PAUSE_SECONDS_MAX, PAUSE_SECONDS_FIRST * 2 ** min(self._rounds_failed, 10))
         return self._dice.uniform(longest / 2, longest)
 
-    def _shuffled(self, avoid: str) -> list[str]:
-        known = [*self.configured]
-        self._dice.shuffle(known)
-        learned = [*self._learned]
-        self._dice.shuffle(learned)
-        return sorted([*known, *learned], key=lambda endpoint: endpoint == avoid)
+    def _order(self, avoid: str) -> list[str]:
+        if self._members_are_reachable:
+            former = [endpoint for endpoint in self.configured if endpoint not in self._members]
+            return [*_last(avoid, self._shuffled(self._members)), *_last(avoid, self._shuffled(former))]
+        further = [endpoint for endpoint in self._members if endpoint not in self.configured]
+        return _last(avoid, [*self._shuffled(self.configured), *self._shuffled(further)])
+
+    def _shuffled(self, endpoints: list[str]) -> list[str]:
+        shuffled = [*endpoints]
+        self._dice.shuffle(shuffled)
+        return shuffled
+
+
+def _last(avoid: str, endpoints: list[str]) -> list[str]:
+    return sorted(endpoints, key=lambda endpoint: endpoint == avoid)
+
+
+def _is_of_use(endpoint: str) -> bool:
+    """Whether a client can connect there: a wildcard would lead it to its own host, and to who knows whom."""
+    host, _, port = endpoint.rpartition(":")
+    return host.strip("[]") not in _WILDCARD_HOSTS and port.isascii() and port.isdigit()

@@ -8,6 +8,7 @@ goes back.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 
 from coordclient.errors import ClientClosedError, CoordError, SessionExpiredError
 from coordclient.pipeline import Answer, ConnectionUnusableError, Operation, Pipeline
@@ -29,6 +30,7 @@ class SessionCore:
 
     Attributes:
         broken: Why the present connection must be given up; empty while it is fine.
+        endpoints: The client addresses of the members, as the service told last.
         answers: How many operations the service has answered, over all sessions.
         last_zxid: The newest transaction seen.
     """
@@ -218,6 +220,8 @@ class SessionCore:
         elif kind == "move":
             self._is_moving = True
             self.broken = f"the member asked to move: {item.move.reason}"
+        elif kind == "endpoints":
+            self._learn_endpoints(item.endpoints.endpoints)
         # An item of a kind that this version does not know is none of its business.
 
     def _read_answered(self, result: data_pb2.ReadResult, now: float) -> None:
@@ -246,11 +250,15 @@ class SessionCore:
         self.session_id = self._attaching_session_id = attached.session_id
         self._secret = attached.secret
         self.member = attached.member
-        self.endpoints = tuple(attached.endpoints)
+        self._learn_endpoints(attached.endpoints)
         self._renewal.attached(attached.timeout_ms / 1000, now)
         self.is_attached = True
         self._is_moving = False
         self._change_state(State.CONNECTED)
+
+    def _learn_endpoints(self, endpoints: Iterable[str]) -> None:
+        """Note where the members are; nothing said means nothing known."""
+        self.endpoints = tuple(endpoints) or self.endpoints
 
     def _refused(self, error: data_pb2.Error) -> None:
         self.broken = error.message or _Code.Name(error.code)

@@ -63,6 +63,7 @@ class FakeServer(coordination_pb2_grpc.SessionServicer):
         self.frames: list[ClientFrame] = []
         self.attaches: list[coordination_pb2.Attach] = []
         self.history_begins_after = 0
+        self.endpoints: list[str] = []  # told to clients that attach
         # Faults: each is a number of times, or a switch.
         self.drop_before_apply = 0
         self.drop_after_apply = 0
@@ -128,6 +129,13 @@ class FakeServer(coordination_pb2_grpc.SessionServicer):
         for session in self.sessions.values():
             if session.connection is not None:
                 session.connection.send(Item(move=coordination_pb2.Move(reason="stopping")))
+
+    def change_members(self, endpoints: list[str]) -> None:
+        """Tell everybody, now and from now on, where the members are."""
+        self.endpoints = endpoints
+        for session in self.sessions.values():
+            if session.connection is not None:
+                session.connection.send(Item(endpoints=coordination_pb2.Endpoints(endpoints=endpoints)))
 
     def write(self, write: data_pb2.Write) -> data_pb2.WriteResult:
         """Write as somebody else would."""
@@ -208,6 +216,7 @@ class FakeServer(coordination_pb2_grpc.SessionServicer):
             last_sequence=session.last_sequence,
             zxid=self.tree.zxid,
             member="fake",
+            endpoints=self.endpoints,
         )
         connection.send(Item(attached=attached))
         for watch in attach.watches:

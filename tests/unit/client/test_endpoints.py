@@ -41,6 +41,82 @@ def test_every_round_tries_every_member_once() -> None:
         assert tried[3] == "d:1", "the configured ones come first"
 
 
+def a_round(endpoints: Endpoints, avoid: str = "") -> list[str]:
+    """One whole round, as tried after a success."""
+    endpoints.succeeded()
+    return [endpoints.next(avoid)[0] for _ in range(len(endpoints.known()))]
+
+
+def test_the_members_come_first_once_one_of_them_was_attached_to() -> None:
+    endpoints = Endpoints("a:1,b:1", random.Random(1))
+    tried, _ = endpoints.next()
+    endpoints.learn([tried, "c:1", "d:1"])
+
+    left = {"a:1": "b:1", "b:1": "a:1"}[tried]
+    for _ in range(20):
+        order = a_round(endpoints)
+        assert sorted(order[:3]) == sorted([tried, "c:1", "d:1"])
+        assert order[3] == left, "configured, but no member: the last resort"
+
+
+def test_configured_endpoints_are_never_forgotten() -> None:
+    endpoints = Endpoints("a:1", random.Random(1))
+    endpoints.next()
+    endpoints.learn(["a:1", "b:1"])
+    endpoints.learn(["b:1", "c:1"])
+
+    for _ in range(20):
+        assert a_round(endpoints)[2] == "a:1"
+    endpoints.learn(["a:1", "c:1"])
+    assert sorted(a_round(endpoints)) == ["a:1", "c:1"], "but the service's are, when they go"
+
+
+def test_what_was_configured_comes_first_where_the_members_cannot_be_reached() -> None:
+    """Behind a proxy: the service tells of addresses that mean nothing here."""
+    endpoints = Endpoints("proxy:1", random.Random(1))
+    endpoints.next()
+    endpoints.learn(["a:1", "b:1"])
+
+    for _ in range(20):
+        assert a_round(endpoints)[0] == "proxy:1"
+    while endpoints.next()[0] != "a:1":
+        continue
+    endpoints.learn(["a:1", "b:1"])
+    assert a_round(endpoints)[2] == "proxy:1", "a member could be reached after all"
+
+
+def test_the_member_that_was_left_is_tried_before_former_ones() -> None:
+    endpoints = Endpoints("former:1", random.Random(1))
+    endpoints.learn(["a:1", "b:1"])
+    while endpoints.next()[0] != "a:1":
+        continue
+    endpoints.learn(["a:1", "b:1"])
+
+    for _ in range(20):
+        assert a_round(endpoints, avoid="a:1") == ["b:1", "a:1", "former:1"]
+
+
+def test_a_round_that_was_begun_does_not_outlive_a_change_of_the_members() -> None:
+    endpoints = Endpoints("a:1", random.Random(1))
+    endpoints.next()
+    endpoints.learn(["a:1", "b:1", "c:1"])
+    endpoints.next()
+    endpoints.learn(["d:1"])
+
+    assert endpoints.next()[0] == "d:1"
+
+
+@pytest.mark.parametrize("told", [[], ["0.0.0.0:7400", "[::]:7400", ":7400", "nonsense", "a:x"]])
+def test_a_list_of_nothing_useful_changes_nothing(told: list[str]) -> None:
+    """A wildcard would lead the client to its own host, where another cluster may listen."""
+    endpoints = Endpoints("a:1", random.Random(1))
+    endpoints.next()
+    endpoints.learn(["a:1", "b:1"])
+    endpoints.learn(told)
+
+    assert sorted(endpoints.known()) == ["a:1", "b:1"]
+
+
 def test_clients_spread_over_the_members() -> None:
     first = {Endpoints("a:1,b:1,c:1", random.Random(seed)).next()[0] for seed in range(30)}
 

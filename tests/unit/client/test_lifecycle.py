@@ -184,6 +184,43 @@ async def test_a_member_that_stops_moves_its_clients_without_a_word(
     assert heard == []
 
 
+async def test_a_client_whose_member_is_removed_moves_to_one_that_it_was_told_of(
+    connect: Connect, server: FakeServer
+) -> None:
+    """It was given one endpoint only; the member there tells of another one, and goes."""
+    other = FakeServer()
+    other.tree, other.sessions = server.tree, server.sessions
+    await other.start()
+    try:
+        server.endpoints = [server.address]
+        client = await connect()
+        heard: list[State] = []
+        client.add_listener(heard.append)
+        server.change_members([other.address])
+        server.refuse_attaches = [Code.SHUTTING_DOWN] * 100
+        server.move_clients()
+        await eventually(lambda: other.attaches)
+        await client.create("/a")
+
+        assert heard == [], "no failed attempt on the way, so nobody need know"
+        assert len(server.attaches) == 1
+    finally:
+        await client.close()
+        await other.stop()
+
+
+async def test_the_configured_endpoint_is_tried_when_all_others_fail(
+    connect: Connect, server: FakeServer
+) -> None:
+    server.endpoints = [server.address]
+    client = await connect()
+    server.change_members(["127.0.0.1:1", "127.0.0.1:2"])
+    server.drop_connections()
+    await eventually(lambda: len(server.attaches) == 2)
+
+    assert await client.create("/a") == "/a"
+
+
 async def test_the_session_is_kept_by_pings(connect: Connect, server: FakeServer) -> None:
     client = await connect(session_timeout=1)
     first = client.valid_until

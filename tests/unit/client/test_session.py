@@ -37,6 +37,14 @@ def test_first_attach_asks_for_a_new_session(service: CoreDriver) -> None:
     assert service.states() == [State.CONNECTED]
 
 
+def test_the_newest_word_on_where_the_members_are_counts(attached: CoreDriver) -> None:
+    attached.say(endpoints=coordination_pb2.Endpoints(endpoints=["b:1", "c:1"]))
+    assert attached.core.endpoints == ("b:1", "c:1")
+
+    attached.say(endpoints=coordination_pb2.Endpoints())
+    assert attached.core.endpoints == ("b:1", "c:1"), "no word is no news"
+
+
 def test_nothing_is_sent_before_the_session_is_attached(service: CoreDriver) -> None:
     service.submit_set(b"1")
 
