@@ -24,43 +24,43 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18\x63oordproto/v1/peer.proto\x12\rcoordproto.v1\"\x88\x01\n\x05Hello\x12\x10\n\x08protocol\x18\x01 \x01(\r\x12\x12\n\ncluster_id\x18\x02 \x01(\t\x12\x0c\n\x04\x66rom\x18\x03 \x01(\t\x12\n\n\x02to\x18\x04 \x01(\t\x12\x16\n\x0e\x63lient_address\x18\x05 \x01(\t\x12\x11\n\tmember_id\x18\x06 \x01(\x06\x12\x14\n\x0cpeer_address\x18\x07 \x01(\t\"b\n\x07Refusal\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12*\n\x05\x63\x61use\x18\x02 \x01(\x0e\x32\x1b.coordproto.v1.RefusalCause\x12\x1b\n\x13\x63onfiguration_index\x18\x03 \x01(\x03\"D\n\tRaftEntry\x12\r\n\x05index\x18\x01 \x01(\x03\x12\x0c\n\x04term\x18\x02 \x01(\x03\x12\x0c\n\x04kind\x18\x03 \x01(\r\x12\x0c\n\x04\x64\x61ta\x18\x04 \x01(\x0c\"y\n\x11RaftConfiguration\x12\x0e\n\x06voters\x18\x01 \x03(\t\x12\x17\n\x0fvoters_outgoing\x18\x02 \x03(\t\x12\x10\n\x08learners\x18\x03 \x03(\t\x12\x15\n\rlearners_next\x18\x04 \x03(\t\x12\x12\n\nauto_leave\x18\x05 \x01(\x08\"]\n\x0cMemberRecord\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x14\n\x0cpeer_address\x18\x02 \x01(\t\x12\x16\n\x0e\x63lient_address\x18\x03 \x01(\t\x12\x11\n\tmember_id\x18\x04 \x01(\x06\"\x83\x01\n\x14\x43lusterConfiguration\x12.\n\x04raft\x18\x01 \x01(\x0b\x32 .coordproto.v1.RaftConfiguration\x12,\n\x07members\x18\x02 \x03(\x0b\x32\x1b.coordproto.v1.MemberRecord\x12\r\n\x05index\x18\x03 \x01(\x03\"h\n\x10SnapshotMetadata\x12\r\n\x05index\x18\x01 \x01(\x03\x12\x0c\n\x04term\x18\x02 \x01(\x03\x12\x37\n\rconfiguration\x18\x03 \x01(\x0b\x32 .coordproto.v1.RaftConfiguration\"\x9a\x02\n\x0bRaftMessage\x12\x0c\n\x04type\x18\x01 \x01(\r\x12\x0c\n\x04\x66rom\x18\x02 \x01(\t\x12\n\n\x02to\x18\x03 \x01(\t\x12\x0c\n\x04term\x18\x04 \x01(\x03\x12\x10\n\x08log_term\x18\x05 \x01(\x03\x12\r\n\x05index\x18\x06 \x01(\x03\x12\x0e\n\x06\x63ommit\x18\x07 \x01(\x03\x12)\n\x07\x65ntries\x18\x08 \x03(\x0b\x32\x18.coordproto.v1.RaftEntry\x12\x0e\n\x06reject\x18\t \x01(\x08\x12\x13\n\x0breject_hint\x18\n \x01(\x03\x12\x0f\n\x07\x63ontext\x18\x0b \x01(\x04\x12\x10\n\x08transfer\x18\x0c \x01(\x08\x12\x31\n\x08snapshot\x18\r \x01(\x0b\x32\x1f.coordproto.v1.SnapshotMetadata\"\x1b\n\x07\x46orward\x12\x10\n\x08\x63ommands\x18\x01 \x03(\x0c\"9\n\x0e\x43onfirmRequest\x12\r\n\x05round\x18\x01 \x01(\x04\x12\x18\n\x10touched_sessions\x18\x02 \x03(\x03\"H\n\x0f\x43onfirmResponse\x12\r\n\x05round\x18\x01 \x01(\x04\x12\r\n\x05index\x18\x02 \x01(\x03\x12\x17\n\x0f\x65nding_sessions\x18\x03 \x03(\x03\"-\n\x0c\x44igestReport\x12\r\n\x05index\x18\x01 \x01(\x03\x12\x0e\n\x06\x64igest\x18\x02 \x01(\x06\"\xb0\x01\n\rSnapshotChunk\x12\r\n\x05index\x18\x01 \x01(\x03\x12\x0c\n\x04term\x18\x02 \x01(\x03\x12\x0e\n\x06number\x18\x03 \x01(\x04\x12\x0c\n\x04\x64\x61ta\x18\x04 \x01(\x0c\x12\x10\n\x08\x63hecksum\x18\x05 \x01(\x07\x12\x0c\n\x04last\x18\x06 \x01(\x08\x12\x31\n\x08metadata\x18\x07 \x01(\x0b\x32\x1f.coordproto.v1.SnapshotMetadata\x12\x11\n\traft_term\x18\x08 \x01(\x03\"O\n\x0eSnapshotStatus\x12\r\n\x05index\x18\x01 \x01(\x03\x12\x10\n\x08received\x18\x02 \x01(\x04\x12\x0c\n\x04\x64one\x18\x03 \x01(\x08\x12\x0e\n\x06\x66\x61iled\x18\x04 \x01(\x08\"\xd3\x03\n\tPeerFrame\x12%\n\x05hello\x18\x01 \x01(\x0b\x32\x14.coordproto.v1.HelloH\x00\x12)\n\x07refusal\x18\x02 \x01(\x0b\x32\x16.coordproto.v1.RefusalH\x00\x12*\n\x04raft\x18\x03 \x01(\x0b\x32\x1a.coordproto.v1.RaftMessageH\x00\x12)\n\x07\x66orward\x18\x04 \x01(\x0b\x32\x16.coordproto.v1.ForwardH\x00\x12\x38\n\x0f\x63onfirm_request\x18\x05 \x01(\x0b\x32\x1d.coordproto.v1.ConfirmRequestH\x00\x12:\n\x10\x63onfirm_response\x18\x06 \x01(\x0b\x32\x1e.coordproto.v1.ConfirmResponseH\x00\x12-\n\x06\x64igest\x18\x07 \x01(\x0b\x32\x1b.coordproto.v1.DigestReportH\x00\x12\x36\n\x0esnapshot_chunk\x18\x08 \x01(\x0b\x32\x1c.coordproto.v1.SnapshotChunkH\x00\x12\x38\n\x0fsnapshot_status\x18\t \x01(\x0b\x32\x1d.coordproto.v1.SnapshotStatusH\x00\x42\x06\n\x04\x62ody*U\n\x0cRefusalCause\x12\x11\n\rREFUSAL_OTHER\x10\x00\x12\x18\n\x14REFUSAL_NOT_A_MEMBER\x10\x01\x12\x18\n\x14REFUSAL_ANOTHER_DISK\x10\x02\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18\x63oordproto/v1/peer.proto\x12\rcoordproto.v1\"\xa5\x01\n\x05Hello\x12\x10\n\x08protocol\x18\x01 \x01(\r\x12\x12\n\ncluster_id\x18\x02 \x01(\t\x12\x0c\n\x04\x66rom\x18\x03 \x01(\t\x12\n\n\x02to\x18\x04 \x01(\t\x12\x16\n\x0e\x63lient_address\x18\x05 \x01(\t\x12\x11\n\tmember_id\x18\x06 \x01(\x06\x12\x14\n\x0cpeer_address\x18\x07 \x01(\t\x12\x1b\n\x13\x63onfiguration_index\x18\x08 \x01(\x03\"b\n\x07Refusal\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12*\n\x05\x63\x61use\x18\x02 \x01(\x0e\x32\x1b.coordproto.v1.RefusalCause\x12\x1b\n\x13\x63onfiguration_index\x18\x03 \x01(\x03\"D\n\tRaftEntry\x12\r\n\x05index\x18\x01 \x01(\x03\x12\x0c\n\x04term\x18\x02 \x01(\x03\x12\x0c\n\x04kind\x18\x03 \x01(\r\x12\x0c\n\x04\x64\x61ta\x18\x04 \x01(\x0c\"y\n\x11RaftConfiguration\x12\x0e\n\x06voters\x18\x01 \x03(\t\x12\x17\n\x0fvoters_outgoing\x18\x02 \x03(\t\x12\x10\n\x08learners\x18\x03 \x03(\t\x12\x15\n\rlearners_next\x18\x04 \x03(\t\x12\x12\n\nauto_leave\x18\x05 \x01(\x08\"]\n\x0cMemberRecord\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x14\n\x0cpeer_address\x18\x02 \x01(\t\x12\x16\n\x0e\x63lient_address\x18\x03 \x01(\t\x12\x11\n\tmember_id\x18\x04 \x01(\x06\"\x83\x01\n\x14\x43lusterConfiguration\x12.\n\x04raft\x18\x01 \x01(\x0b\x32 .coordproto.v1.RaftConfiguration\x12,\n\x07members\x18\x02 \x03(\x0b\x32\x1b.coordproto.v1.MemberRecord\x12\r\n\x05index\x18\x03 \x01(\x03\"h\n\x10SnapshotMetadata\x12\r\n\x05index\x18\x01 \x01(\x03\x12\x0c\n\x04term\x18\x02 \x01(\x03\x12\x37\n\rconfiguration\x18\x03 \x01(\x0b\x32 .coordproto.v1.RaftConfiguration\"\x9a\x02\n\x0bRaftMessage\x12\x0c\n\x04type\x18\x01 \x01(\r\x12\x0c\n\x04\x66rom\x18\x02 \x01(\t\x12\n\n\x02to\x18\x03 \x01(\t\x12\x0c\n\x04term\x18\x04 \x01(\x03\x12\x10\n\x08log_term\x18\x05 \x01(\x03\x12\r\n\x05index\x18\x06 \x01(\x03\x12\x0e\n\x06\x63ommit\x18\x07 \x01(\x03\x12)\n\x07\x65ntries\x18\x08 \x03(\x0b\x32\x18.coordproto.v1.RaftEntry\x12\x0e\n\x06reject\x18\t \x01(\x08\x12\x13\n\x0breject_hint\x18\n \x01(\x03\x12\x0f\n\x07\x63ontext\x18\x0b \x01(\x04\x12\x10\n\x08transfer\x18\x0c \x01(\x08\x12\x31\n\x08snapshot\x18\r \x01(\x0b\x32\x1f.coordproto.v1.SnapshotMetadata\"\x1b\n\x07\x46orward\x12\x10\n\x08\x63ommands\x18\x01 \x03(\x0c\"9\n\x0e\x43onfirmRequest\x12\r\n\x05round\x18\x01 \x01(\x04\x12\x18\n\x10touched_sessions\x18\x02 \x03(\x03\"H\n\x0f\x43onfirmResponse\x12\r\n\x05round\x18\x01 \x01(\x04\x12\r\n\x05index\x18\x02 \x01(\x03\x12\x17\n\x0f\x65nding_sessions\x18\x03 \x03(\x03\"-\n\x0c\x44igestReport\x12\r\n\x05index\x18\x01 \x01(\x03\x12\x0e\n\x06\x64igest\x18\x02 \x01(\x06\"\xb0\x01\n\rSnapshotChunk\x12\r\n\x05index\x18\x01 \x01(\x03\x12\x0c\n\x04term\x18\x02 \x01(\x03\x12\x0e\n\x06number\x18\x03 \x01(\x04\x12\x0c\n\x04\x64\x61ta\x18\x04 \x01(\x0c\x12\x10\n\x08\x63hecksum\x18\x05 \x01(\x07\x12\x0c\n\x04last\x18\x06 \x01(\x08\x12\x31\n\x08metadata\x18\x07 \x01(\x0b\x32\x1f.coordproto.v1.SnapshotMetadata\x12\x11\n\traft_term\x18\x08 \x01(\x03\"O\n\x0eSnapshotStatus\x12\r\n\x05index\x18\x01 \x01(\x03\x12\x10\n\x08received\x18\x02 \x01(\x04\x12\x0c\n\x04\x64one\x18\x03 \x01(\x08\x12\x0e\n\x06\x66\x61iled\x18\x04 \x01(\x08\"\xd3\x03\n\tPeerFrame\x12%\n\x05hello\x18\x01 \x01(\x0b\x32\x14.coordproto.v1.HelloH\x00\x12)\n\x07refusal\x18\x02 \x01(\x0b\x32\x16.coordproto.v1.RefusalH\x00\x12*\n\x04raft\x18\x03 \x01(\x0b\x32\x1a.coordproto.v1.RaftMessageH\x00\x12)\n\x07\x66orward\x18\x04 \x01(\x0b\x32\x16.coordproto.v1.ForwardH\x00\x12\x38\n\x0f\x63onfirm_request\x18\x05 \x01(\x0b\x32\x1d.coordproto.v1.ConfirmRequestH\x00\x12:\n\x10\x63onfirm_response\x18\x06 \x01(\x0b\x32\x1e.coordproto.v1.ConfirmResponseH\x00\x12-\n\x06\x64igest\x18\x07 \x01(\x0b\x32\x1b.coordproto.v1.DigestReportH\x00\x12\x36\n\x0esnapshot_chunk\x18\x08 \x01(\x0b\x32\x1c.coordproto.v1.SnapshotChunkH\x00\x12\x38\n\x0fsnapshot_status\x18\t \x01(\x0b\x32\x1d.coordproto.v1.SnapshotStatusH\x00\x42\x06\n\x04\x62ody*U\n\x0cRefusalCause\x12\x11\n\rREFUSAL_OTHER\x10\x00\x12\x18\n\x14REFUSAL_NOT_A_MEMBER\x10\x01\x12\x18\n\x14REFUSAL_ANOTHER_DISK\x10\x02\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'coordproto.v1.peer_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_REFUSALCAUSE']._serialized_start=2034
-  _globals['_REFUSALCAUSE']._serialized_end=2119
+  _globals['_REFUSALCAUSE']._serialized_start=2063
+  _globals['_REFUSALCAUSE']._serialized_end=2148
   _globals['_HELLO']._serialized_start=44
-  _globals['_HELLO']._serialized_end=180
-  _globals['_REFUSAL']._serialized_start=182
-  _globals['_REFUSAL']._serialized_end=280
-  _globals['_RAFTENTRY']._serialized_start=282
-  _globals['_RAFTENTRY']._serialized_end=350
-  _globals['_RAFTCONFIGURATION']._serialized_start=352
-  _globals['_RAFTCONFIGURATION']._serialized_end=473
-  _globals['_MEMBERRECORD']._serialized_start=475
-  _globals['_MEMBERRECORD']._serialized_end=568
-  _globals['_CLUSTERCONFIGURATION']._serialized_start=571
-  _globals['_CLUSTERCONFIGURATION']._serialized_end=702
-  _globals['_SNAPSHOTMETADATA']._serialized_start=704
-  _globals['_SNAPSHOTMETADATA']._serialized_end=808
-  _globals['_RAFTMESSAGE']._serialized_start=811
-  _globals['_RAFTMESSAGE']._serialized_end=1093
-  _globals['_FORWARD']._serialized_start=1095
-  _globals['_FORWARD']._serialized_end=1122
-  _globals['_CONFIRMREQUEST']._serialized_start=1124
-  _globals['_CONFIRMREQUEST']._serialized_end=1181
-  _globals['_CONFIRMRESPONSE']._serialized_start=1183
-  _globals['_CONFIRMRESPONSE']._serialized_end=1255
-  _globals['_DIGESTREPORT']._serialized_start=1257
-  _globals['_DIGESTREPORT']._serialized_end=1302
-  _globals['_SNAPSHOTCHUNK']._serialized_start=1305
-  _globals['_SNAPSHOTCHUNK']._serialized_end=1481
-  _globals['_SNAPSHOTSTATUS']._serialized_start=1483
-  _globals['_SNAPSHOTSTATUS']._serialized_end=1562
-  _globals['_PEERFRAME']._serialized_start=1565
-  _globals['_PEERFRAME']._serialized_end=2032
+  _globals['_HELLO']._serialized_end=209
+  _globals['_REFUSAL']._serialized_start=211
+  _globals['_REFUSAL']._serialized_end=309
+  _globals['_RAFTENTRY']._serialized_start=311
+  _globals['_RAFTENTRY']._serialized_end=379
+  _globals['_RAFTCONFIGURATION']._serialized_start=381
+  _globals['_RAFTCONFIGURATION']._serialized_end=502
+  _globals['_MEMBERRECORD']._serialized_start=504
+  _globals['_MEMBERRECORD']._serialized_end=597
+  _globals['_CLUSTERCONFIGURATION']._serialized_start=600
+  _globals['_CLUSTERCONFIGURATION']._serialized_end=731
+  _globals['_SNAPSHOTMETADATA']._serialized_start=733
+  _globals['_SNAPSHOTMETADATA']._serialized_end=837
+  _globals['_RAFTMESSAGE']._serialized_start=840
+  _globals['_RAFTMESSAGE']._serialized_end=1122
+  _globals['_FORWARD']._serialized_start=1124
+  _globals['_FORWARD']._serialized_end=1151
+  _globals['_CONFIRMREQUEST']._serialized_start=1153
+  _globals['_CONFIRMREQUEST']._serialized_end=1210
+  _globals['_CONFIRMRESPONSE']._serialized_start=1212
+  _globals['_CONFIRMRESPONSE']._serialized_end=1284
+  _globals['_DIGESTREPORT']._serialized_start=1286
+  _globals['_DIGESTREPORT']._serialized_end=1331
+  _globals['_SNAPSHOTCHUNK']._serialized_start=1334
+  _globals['_SNAPSHOTCHUNK']._serialized_end=1510
+  _globals['_SNAPSHOTSTATUS']._serialized_start=1512
+  _globals['_SNAPSHOTSTATUS']._serialized_end=1591
+  _globals['_PEERFRAME']._serialized_start=1594
+  _globals['_PEERFRAME']._serialized_end=2061
 # @@protoc_insertion_point(module_scope)

@@ -53,6 +53,7 @@ class Hello(_message.Message):
     CLIENT_ADDRESS_FIELD_NUMBER: _builtins.int
     MEMBER_ID_FIELD_NUMBER: _builtins.int
     PEER_ADDRESS_FIELD_NUMBER: _builtins.int
+    CONFIGURATION_INDEX_FIELD_NUMBER: _builtins.int
     protocol: _builtins.int
     """1"""
     cluster_id: _builtins.str
@@ -64,6 +65,8 @@ class Hello(_message.Message):
     """of the sender's data directory; drawn when it was made, never 0"""
     peer_address: _builtins.str
     """where members reach the sender"""
+    configuration_index: _builtins.int
+    """of the newest configuration that the sender knows to be committed"""
     def __init__(
         self,
         *,
@@ -73,10 +76,11 @@ class Hello(_message.Message):
         client_address: _builtins.str = ...,
         member_id: _builtins.int = ...,
         peer_address: _builtins.str = ...,
+        configuration_index: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["client_address", b"client_address", "cluster_id", b"cluster_id", "from", b"from", "member_id", b"member_id", "peer_address", b"peer_address", "protocol", b"protocol", "to", b"to"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["client_address", b"client_address", "cluster_id", b"cluster_id", "configuration_index", b"configuration_index", "from", b"from", "member_id", b"member_id", "peer_address", b"peer_address", "protocol", b"protocol", "to", b"to"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
