@@ -24,6 +24,7 @@ class Sessions:
         self._state = state
         self._delivery = delivery
         self._proposals = proposals
+        self._number_before_this_run = state.next_request
 
     # -----------------------------------------------------------------------------------------
     # Asked for by clients
@@ -73,11 +74,18 @@ class Sessions:
         connection = state.connections.get(command.request_id)
         if connection is not None and connection.state is ConnectionState.ATTACHING:
             self._attached(connection, opened)
-        elif not isinstance(opened, Failure):
+        elif self._is_of_this_run(command.request_id) and not isinstance(opened, Failure):
             # The command came twice, or its client has gone: nobody knows this session's secret.
             self._proposals.submit_unanswered(
                 entries.end_session(state.name, 0, opened.session_id, expired=False)
             )
+
+    def _is_of_this_run(self, request: int) -> bool:
+        """Whether we made this request since we started, and not in an earlier run whose log we replay.
+
+        An earlier run may have answered it: that session is somebody's.
+        """
+        return self._number_before_this_run < request <= self._state.next_request
 
     def apply_attach(self, command: log_pb2.Command) -> None:
         state = self._state
