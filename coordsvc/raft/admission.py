@@ -8,7 +8,7 @@ from __future__ import annotations
 from coordsvc.raft.membership import ConfigurationError, validate_configuration
 from coordsvc.raft.messages import Message, MessageType
 from coordsvc.raft.state import NodeState
-from coordsvc.raft.types import Entry, Index, Term
+from coordsvc.raft.types import Entry, EntryKind, Index, Term
 
 _UNBOUND = frozenset({MessageType.READ_INDEX, MessageType.TRANSFER_LEADER})
 _FROM_LEADER = frozenset({MessageType.APPEND, MessageType.HEARTBEAT, MessageType.SNAPSHOT})
@@ -28,8 +28,10 @@ def is_sound(state: NodeState, message: Message) -> bool:
     if message.index < 0 or message.commit < 0 or message.log_term < 0 or message.reject_hint < 0:
         return False
     if kind is MessageType.APPEND:
-        return (message.index == 0) == (message.log_term == 0) and _are_contiguous(
-            message.entries, message.index, message.log_term, message.term
+        return (
+            (message.index == 0) == (message.log_term == 0)
+            and _are_contiguous(message.entries, message.index, message.log_term, message.term)
+            and _have_sound_configurations(state, message.entries)
         )
     if kind is MessageType.SNAPSHOT:
         return _has_sound_snapshot(message)
@@ -44,6 +46,16 @@ def _are_contiguous(entries: list[Entry], index: Index, term: Term, term_max: Te
             return False
         term = entry.term
     return term <= term_max and (not entries or entries[0].term > 0)
+
+
+def _have_sound_configurations(state: NodeState, entries: list[Entry]) -> bool:
+    for entry in entries:
+        if entry.kind is EntryKind.CONFIGURATION:
+            try:
+                state.configurations.decode(entry.data)
+            except ConfigurationError:
+                return False
+    return True
 
 
 def _has_sound_snapshot(message: Message) -> bool:

@@ -55,8 +55,6 @@ def campaign(state: NodeState, kind: Campaign) -> None:
     """Ask for votes, unless this node leads already or must not lead."""
     if state.role is Role.LEADER or not state.is_promotable():
         return
-    if state.log.has_unapplied_configuration(state.config.committed_bytes_max):
-        return  # It might count the wrong voters.
     if kind is Campaign.PRE_ELECTION:
         state.become_pre_candidate()
         if _record_vote(state, state.node_id, is_granted=True) is VoteResult.WON:

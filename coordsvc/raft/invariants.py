@@ -14,7 +14,7 @@ from coordsvc.raft.node import RaftNode
 from coordsvc.raft.progress import ProgressState
 from coordsvc.raft.quorum import VoteResult
 from coordsvc.raft.state import NodeState, Role
-from coordsvc.raft.types import Entry, Index, NodeId, Term
+from coordsvc.raft.types import Entry, EntryKind, Index, NodeId, Term
 
 TAIL_ENTRIES_CHECKED = 32
 
@@ -76,6 +76,7 @@ def check_node(node: RaftNode) -> None:
     """Check one node by itself."""
     state = node.state
     _check_log(state.log, state.term)
+    _check_configurations(state)
     _check_role(state)
     if state.role is Role.LEADER:
         _check_leader(state)
@@ -99,6 +100,17 @@ def _check_log(log: Log, term: Term) -> None:
     assert log.term(log.last_index) == log.last_term, "R4: the last term is the last entry's"
 
 
+def _check_configurations(state: NodeState) -> None:
+    log, configurations = state.log, state.configurations
+    assert state.members.configuration is configurations.newest, "R12: the newest configuration is in force"
+    changes = configurations.changes()
+    assert not changes or changes[0][0] > log.applied, "R12: the history begins with what is applied"
+    low = max(log.first_index(), log.applied + 1, log.last_index - TAIL_ENTRIES_CHECKED)
+    found = [e.index for e in _entries(log, low, log.last_index) if e.kind is EntryKind.CONFIGURATION]
+    known = [index for index, _ in changes if index >= low]
+    assert known == found, "R12: the configurations are those of the log"
+
+
 def _check_role(state: NodeState) -> None:
     ticks = state.config.election_ticks
     assert state.election_deadline < 2 * ticks + 1, "R11: the deadline is at most twice the timeout"
@@ -119,9 +131,13 @@ def _check_role(state: NodeState) -> None:
 def _check_leader(state: NodeState) -> None:
     log, members = state.log, state.members
     assert log.snapshot is None, "a leader's log is not being replaced"
+    if not members.own_counts:
+        assert state.configurations.index > log.commit, "R7: who is removed leads until that is committed"
     own = members.own
-    assert own is not None, "a leader is a member"
-    assert own.match <= log.stable, "R8: a leader counts itself up to what is durable"
+    if own is not None:
+        assert own.match <= log.stable, "R8: a leader counts itself up to what is durable"
+    if state.transferee is not None:
+        assert members.is_voter(state.transferee), "R7: only a voter can take over"
     for progress in members.followers:
         assert 0 <= progress.match < progress.next, "R7: match < next"
         assert progress.match <= log.last_index, "R7: nobody has more than the leader"
@@ -132,7 +148,15 @@ def _check_leader(state: NodeState) -> None:
         if progress.state is ProgressState.SNAPSHOT:
             assert progress.next > progress.pending_snapshot, "R7: next follows the snapshot"
     if log.commit >= state.term_start:
-        agreed = members.agreed_index()
+        _check_commit_of_leader(state)
+
+
+def _check_commit_of_leader(state: NodeState) -> None:
+    log, configurations = state.log, state.configurations
+    pending = [index for index, _ in configurations.changes() if index > log.commit]
+    assert len(pending) <= 1, "R12: one change of the configuration at a time"
+    if not pending:
+        agreed = state.members.agreed_index()
         assert agreed >= log.commit, "R8: a quorum has what is committed"
 
 

@@ -11,7 +11,7 @@ from collections import deque
 from typing import Final, Protocol
 
 from coordsvc.raft.ready import Persist
-from coordsvc.raft.types import Entry, EntryKind, Index, SnapshotMetadata, Term
+from coordsvc.raft.types import Entry, Index, SnapshotMetadata, Term
 
 
 class Compacted(LookupError):  # noqa: N818 - an answer, not a fault: the entry was there and is trimmed
@@ -178,16 +178,6 @@ class Log:
                 high = middle - 1
         return low, self.term(low)
 
-    def has_unapplied_configuration(self, page_bytes_max: int) -> bool:
-        """Say whether a committed configuration change is still to be applied; reads page by page."""
-        index = self.applied + 1
-        while index <= self.commit:
-            page = self.slice(index, self.commit + 1, page_bytes_max)
-            if any(entry.kind is EntryKind.CONFIGURATION for entry in page):
-                return True
-            index += len(page)
-        return False
-
     # --- writing ---------------------------------------------------------------------------------
 
     def extend(self, entries: list[Entry]) -> None:
@@ -201,24 +191,25 @@ class Log:
         for entry in entries:
             self._window_bytes += len(entry.data) + ENTRY_OVERHEAD_BYTES
 
-    def reconcile(self, entries: list[Entry]) -> None:
-        """Make the log contain `entries`, whose predecessor it has.
+    def reconcile(self, entries: list[Entry]) -> list[Entry]:
+        """Make the log contain `entries`, whose predecessor it has; return those that it did not have.
 
         Only a real conflict truncates: a message that is merely old must not cut off what came after it.
         """
         if not entries:
-            return
+            return entries
         if entries[0].index == self.last_index + 1:
             self.extend(entries)
-            return
+            return entries
         for position, entry in enumerate(entries):
-            if entry.index > self.last_index:
-                self.extend(entries[position:])
-                return
-            if self.term(entry.index) != entry.term:
-                self._truncate_from(entry.index)
-                self.extend(entries[position:])
-                return
+            is_behind = entry.index > self.last_index
+            if is_behind or self.term(entry.index) != entry.term:
+                if not is_behind:
+                    self._truncate_from(entry.index)
+                new = entries[position:]
+                self.extend(new)
+                return new
+        return []
 
     def commit_to(self, index: Index) -> bool:
         """Move the commit index up to `index`; False if it is there already."""

@@ -6,6 +6,7 @@ Rule of this file: every quorum decision goes through here, and both halves of a
 from __future__ import annotations
 
 from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
 
 from coordsvc.raft.config import RaftConfig
 from coordsvc.raft.progress import Inflights, Progress
@@ -33,8 +34,66 @@ def validate_configuration(configuration: Configuration) -> None:
         raise ConfigurationError("a member is voter and learner at once")
     if not outgoing.issuperset(configuration.learners_next):
         raise ConfigurationError("learners_next must be outgoing voters")
+    if not set(configuration.learners_next).isdisjoint(configuration.voters):
+        raise ConfigurationError("a member is to be voter and learner at once")
     if not outgoing and configuration.auto_leave:
         raise ConfigurationError("only a joint configuration can be left by itself")
+
+
+def is_joint(configuration: Configuration) -> bool:
+    return bool(configuration.voters_outgoing)
+
+
+def plan(current: Configuration, voters: AbstractSet[NodeId], learners: AbstractSet[NodeId]) -> Configuration:
+    """Return the configuration to propose first on the way from `current` to these voters and learners.
+
+    It is the last one too unless more than one voter comes or goes: then it is joint, and `leave` follows.
+
+    Raises:
+        ConfigurationError: There is no way.
+    """
+    if is_joint(current):
+        raise ConfigurationError("another change of the membership is under way")
+    target = Configuration(tuple(sorted(voters)), learners=tuple(sorted(learners)))
+    validate_configuration(target)
+    outgoing = set(current.voters)
+    if len(voters ^ outgoing) <= 1:
+        return target
+    # An outgoing voter still votes, so it cannot be a learner before the joint configuration is left.
+    return Configuration(
+        target.voters,
+        voters_outgoing=current.voters,
+        learners=tuple(sorted(learners - outgoing)),
+        learners_next=tuple(sorted(learners & outgoing)),
+    )
+
+
+def leave(joint: Configuration) -> Configuration:
+    """Return the configuration that ends `joint`."""
+    if not is_joint(joint):
+        raise ConfigurationError("only a joint configuration can be left")
+    return Configuration(joint.voters, learners=tuple(sorted({*joint.learners, *joint.learners_next})))
+
+
+def is_successor(current: Configuration, following: Configuration) -> str:
+    """Say why `following` must not come right after `current`; "" if it may.
+
+    Every quorum of the one must meet every quorum of the other: so one voter comes or goes, or else the
+    two overlap in a joint configuration. Raft §6, thesis §4.1, §4.3.
+    """
+    if not current.voters:
+        return "this member does not know its cluster yet"
+    if following.auto_leave:
+        return "a joint configuration is left by an entry of its own"
+    if is_joint(current):
+        return "" if following == leave(current) else "a joint configuration can only be left"
+    if is_joint(following):
+        if following.voters_outgoing == current.voters:
+            return ""
+        return "the outgoing voters of a joint configuration must be those in force"
+    if len(set(current.voters) ^ set(following.voters)) > 1:
+        return "more than one voter comes or goes: that needs a joint configuration"
+    return ""
 
 
 class Membership:
@@ -48,30 +107,45 @@ class Membership:
         "electorate",
         "followers",
         "own",
+        "own_counts",
         "progress",
     )
 
     def __init__(self, config: RaftConfig, configuration: Configuration) -> None:
+        """Begin with `configuration`, which may be empty: this node is not a member yet."""
         self._config = config
+        self.electorate: tuple[NodeId, ...] = ()
         self.progress: dict[NodeId, Progress] = {}
+        if configuration != Configuration(()):
+            validate_configuration(configuration)
         self.switch(configuration, next_index=1)
+        self.reset(next_index=1)
 
     def switch(self, configuration: Configuration, next_index: Index) -> None:
-        """Put `configuration` in force, with everything about its members forgotten."""
-        validate_configuration(configuration)
+        """Put `configuration` in force. What is known of members that stay stays; the new are probed."""
         own_id = self._config.node_id
+        voters_before, known = self.electorate, self.progress
         self.configuration = configuration
         self.electorate = tuple(sorted({*configuration.voters, *configuration.voters_outgoing}))
-        learners = frozenset(configuration.learners)
         self.progress = {}
-        for node in sorted({*self.electorate, *learners}):
-            inflights = Inflights(self._config.inflight_messages_max, self._config.inflight_bytes_max)
-            self.progress[node] = Progress(node, inflights, is_learner=node in learners)
+        for node in sorted({*self.electorate, *configuration.learners}):
+            progress = known.get(node) or self._begin(node, next_index)
+            progress.is_learner = node in configuration.learners
+            # A new voter counts as heard from for now: else a leader that adds it might give up at once.
+            if node in self.electorate and node not in voters_before:
+                progress.recent_active = True
+            self.progress[node] = progress
         self._incoming = [self.progress[node] for node in configuration.voters]
         self._outgoing = [self.progress[node] for node in configuration.voters_outgoing]
         self.followers = [progress for node, progress in self.progress.items() if node != own_id]
         self.own = self.progress.get(own_id)
-        self.reset(next_index)
+        self.own_counts = own_id in self.electorate
+
+    def _begin(self, node: NodeId, next_index: Index) -> Progress:
+        inflights = Inflights(self._config.inflight_messages_max, self._config.inflight_bytes_max)
+        progress = Progress(node, inflights, is_learner=False)
+        progress.reset(next_index)
+        return progress
 
     def reset(self, next_index: Index) -> None:
         """Forget what is known of the members' logs: a new term begins."""

@@ -8,15 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from coordsvc.raft import admission, election, reads, replication, snapshots, transfer
+from coordsvc.raft import admission, election, proposals, reads, replication, snapshots, transfer
 from coordsvc.raft.config import RaftConfig, RaftConfigError
+from coordsvc.raft.configurations import Configurations, Decode
 from coordsvc.raft.log import Compacted, Log, LogStateError, LogStorage, Unavailable
-from coordsvc.raft.membership import ConfigurationError, Membership
+from coordsvc.raft.membership import ConfigurationError
 from coordsvc.raft.messages import Message, MessageType
+from coordsvc.raft.proposals import ProposalDropped
 from coordsvc.raft.ready import Persist, Ready
 from coordsvc.raft.state import NodeState, Role
 from coordsvc.raft.status import FollowerStatus, NodeStatus, describe
-from coordsvc.raft.types import Configuration, Entry, HardState, Index, NodeId, SnapshotMetadata, Term
+from coordsvc.raft.types import Configuration, HardState, Index, NodeId, SnapshotMetadata, Term
 
 __all__ = [
     "RaftNode",
@@ -34,18 +36,6 @@ __all__ = [
 ]
 
 Handler = Callable[[NodeState, Message], None]
-
-
-class ProposalDropped(Exception):  # noqa: N818 - an expected outcome: nothing was appended
-    """The proposal had no effect. `reason` is NOT_LEADER, TRANSFERRING or TOO_MUCH_UNCOMMITTED."""
-
-    NOT_LEADER = "not_leader"
-    TRANSFERRING = "transferring"
-    TOO_MUCH_UNCOMMITTED = "too_much_uncommitted"
-
-    def __init__(self, reason: str) -> None:
-        super().__init__(reason)
-        self.reason = reason
 
 
 def _from_a_leader(handler: Handler) -> Handler:
@@ -116,12 +106,16 @@ class RaftNode:
         configuration: Configuration,
         applied: Index,
         draw: Callable[[int], int],
+        decode: Decode | None = None,
     ) -> None:
         """Begin as a follower from what is durable.
 
         Args:
+            configuration: As of `applied`; `Configuration(())` if this node is not a member yet.
             applied: The index up to which the state machine has durably applied the log.
             draw: Return a number in [0, n), differently on each node.
+            decode: Return the configuration that the data of a CONFIGURATION entry puts in force, or
+                raise ValueError. Without it such entries are refused.
 
         Raises:
             LogStateError: The log, the hard state and `applied` do not fit together.
@@ -136,7 +130,9 @@ class RaftNode:
         )
         if log.last_term > hard_state.term:
             raise LogStateError(f"the log ends in term {log.last_term}, after the stored {hard_state.term}")
-        self.state = NodeState(config, log, Membership(config, configuration), hard_state.term, draw)
+        configurations = Configurations(configuration, decode)
+        configurations.recover(log, config.committed_bytes_max)
+        self.state = NodeState(config, log, configurations, hard_state.term, draw)
         self.state.vote = hard_state.vote
         self._handed_term = hard_state.term
         self._handed_vote = hard_state.vote
@@ -178,25 +174,16 @@ class RaftNode:
         Raises:
             ProposalDropped: Nothing was appended. Consensus does not forward: the layer above does.
         """
-        state = self.state
-        if state.role is not Role.LEADER:
-            raise ProposalDropped(ProposalDropped.NOT_LEADER)
-        if state.transferee is not None:
-            raise ProposalDropped(ProposalDropped.TRANSFERRING)
-        size = 0
-        for item in data:
-            size += len(item)
-        uncommitted = state.uncommitted_bytes
-        # One oversized proposal may pass while nothing else is pending; else it never could.
-        if uncommitted and size and uncommitted + size > state.config.uncommitted_bytes_max:
-            raise ProposalDropped(ProposalDropped.TOO_MUCH_UNCOMMITTED)
-        log = state.log
-        if data:
-            state.uncommitted_bytes = uncommitted + size
-            term = state.term
-            log.extend([Entry(index, term, item) for index, item in enumerate(data, log.last_index + 1)])
-            state.append_due = True
-        return log.last_index
+        return proposals.propose(self.state, data)
+
+    def propose_configuration(self, data: bytes) -> Index:
+        """Append a configuration, on the leader; return its index. It is in force at once. Raft §6.
+
+        Raises:
+            ProposalDropped: Nothing was appended; it may work later, or elsewhere.
+            ConfigurationError: It must not follow the one in force.
+        """
+        return proposals.propose_configuration(self.state, data)
 
     def read_index(self, context: int) -> bool:
         """Ask for the index that a read must wait for; it comes through `Ready.reads`.
@@ -237,6 +224,7 @@ class RaftNode:
         """Say that the state machine has applied everything up to `index`."""
         state = self.state
         freed = state.log.note_applied(index)
+        state.configurations.note_applied(index)
         state.uncommitted_bytes = max(state.uncommitted_bytes - freed, 0)
 
     def persisted(self, persist: Persist) -> None:
@@ -323,7 +311,17 @@ class RaftNode:
 
     @property
     def configuration(self) -> Configuration:
-        return self.state.members.configuration
+        """The configuration in force: the newest in the log."""
+        return self.state.configurations.newest
+
+    @property
+    def configuration_index(self) -> Index:
+        """The index of its entry; 0, or that of a snapshot, if it came with the state machine."""
+        return self.state.configurations.index
+
+    @property
+    def is_configuration_committed(self) -> bool:
+        return self.state.configurations.is_committed(self.state.log.commit)
 
     @property
     def pending_snapshot(self) -> SnapshotMetadata | None:

@@ -52,10 +52,14 @@ class ReadQueue:
         if number <= acknowledged.get(source, 0):
             return []
         acknowledged[source] = number
+        return self.recount(members, leader)
+
+    def recount(self, members: Membership, leader: NodeId) -> list[ReadRequest]:
+        """Return the reads that a quorum of `members` confirms by what it has answered so far."""
         # The leader knows itself to lead in this term as of now.
-        acknowledged[leader] = self.newest()
-        agreed = members.agreed_count(acknowledged)
-        confirmed = []
+        self._acknowledged[leader] = self.newest()
+        agreed = members.agreed_count(self._acknowledged)
+        confirmed: list[ReadRequest] = []
         while self._confirmed_count < agreed:
             confirmed.append(self._unconfirmed.popleft())
             self._confirmed_count += 1

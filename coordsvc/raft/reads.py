@@ -47,6 +47,12 @@ def handle_acknowledgement(state: NodeState, source: NodeId, number: int) -> Non
         answer(state, request.asker, request.context, request.index)
 
 
+def recount(state: NodeState) -> None:
+    """Leader: other members count now."""
+    for request in state.reads.recount(state.members, state.node_id):
+        answer(state, request.asker, request.context, request.index)
+
+
 def answer(state: NodeState, asker: NodeId, context: int, index: Index) -> None:
     if asker == state.node_id:
         state.read_states.append(ReadState(context, index))

@@ -10,7 +10,7 @@ from coordsvc.raft import reads, snapshots
 from coordsvc.raft.messages import Message, MessageType
 from coordsvc.raft.progress import Progress, ProgressState
 from coordsvc.raft.state import NodeState, Role
-from coordsvc.raft.types import Entry, NodeId
+from coordsvc.raft.types import Entry, Index, NodeId
 
 # --- leader: sending -----------------------------------------------------------------------------
 
@@ -97,9 +97,11 @@ def _send_heartbeats(state: NodeState) -> None:
 def handle_append_response(state: NodeState, message: Message) -> None:
     progress = state.members.progress.get(message.source)
     log = state.log
-    if progress is None or message.index > log.last_index:
+    if message.index > log.last_index:
         state.refuse()
         return
+    if progress is None:
+        return  # It may have been removed a moment ago.
     progress.recent_active = True
     if message.reject:
         _handle_rejection(state, progress, message)
@@ -117,6 +119,8 @@ def handle_append_response(state: NodeState, message: Message) -> None:
         # Whichever snapshot it installed: it can go on from the log.
         progress.become_replicate()
     advance_commit(state)
+    if state.role is not Role.LEADER:
+        return  # That was what this leader had to do before it could go.
     if progress.next <= log.last_index or progress.can_bump_commit(log.commit):
         state.append_due = True
     if state.transferee == progress.node and progress.match == log.last_index:
@@ -139,8 +143,7 @@ def _handle_rejection(state: NodeState, progress: Progress, message: Message) ->
 def handle_heartbeat_response(state: NodeState, message: Message) -> None:
     progress = state.members.progress.get(message.source)
     if progress is None:
-        state.refuse()
-        return
+        return  # See above.
     progress.recent_active = True
     if progress.probe_allowed:
         progress.probe_allowed = False
@@ -186,6 +189,30 @@ def advance_commit(state: NodeState) -> None:
     state.append_due = True
     if state.reads.waiting:
         reads.release_waiting(state)
+    if not state.members.own_counts and state.configurations.is_committed(index):
+        _go(state)
+
+
+def _go(state: NodeState) -> None:
+    """Leader: the configuration that leaves this node out is committed. Raft §6, thesis §4.2.2.
+
+    The others learn that, and one that has everything takes over at once.
+    """
+    flush(state)
+    last = state.log.last_index
+    for progress in state.members.followers:
+        if progress.match == last and not progress.is_learner:
+            send_timeout_now(state, progress.node)
+            break
+    state.become_follower(state.term, None)
+
+
+def switch_members(state: NodeState, next_index: Index) -> None:
+    """Leader: the newest configuration is in force; other quorums may stand behind what waits."""
+    state.switch_members(next_index)
+    state.append_due = True
+    reads.recount(state)
+    advance_commit(state)
 
 
 # --- follower ------------------------------------------------------------------------------------
@@ -202,7 +229,12 @@ def handle_append(state: NodeState, message: Message) -> None:
     if not log.matches(message.index, message.log_term):
         _reject_append(state, message)
         return
-    log.reconcile(message.entries)
+    new = log.reconcile(message.entries)
+    if new:
+        configurations = state.configurations
+        was_truncated = configurations.note_truncated(new[0].index)
+        if configurations.note_appended(new) or was_truncated:
+            state.switch_members(log.last_index + 1)
     matched = message.index + len(message.entries)
     # Only up to `matched`: entries beyond it may be a dead leader's. Raft Figure 2, rule 5.
     log.commit_to(min(message.commit, matched))

@@ -16,7 +16,10 @@ def send_snapshot(state: NodeState, progress: Progress) -> bool:
     if not progress.recent_active:
         return False  # A dead follower would cost a stream again and again.
     index = state.log.applied
-    metadata = SnapshotMetadata(index, state.log.term(index), state.members.configuration)
+    configuration = state.configurations.applied()
+    if not configuration.voters:
+        return False  # This node joined, and has not applied yet who its members were.
+    metadata = SnapshotMetadata(index, state.log.term(index), configuration)
     progress.become_snapshot(index)
     state.send(
         Message(
@@ -60,15 +63,12 @@ def _accept(state: NodeState, metadata: SnapshotMetadata) -> bool:
     log = state.log
     if metadata.index <= log.commit:
         return False
-    configuration = metadata.configuration
-    named = (*configuration.voters, *configuration.voters_outgoing, *configuration.learners)
-    if state.node_id not in named:
-        state.refuse()
-        return False
+    # It need not name this node: the entry that added this node may be a later one.
     if log.matches(metadata.index, metadata.term):
         # All of it is in the log already: committed is what it tells us.
         log.commit_to(metadata.index)
         return False
     log.restore(metadata)
-    state.members.switch(configuration, log.last_index + 1)
+    state.configurations.replace_all(metadata.index, metadata.configuration)
+    state.switch_members(metadata.index + 1)
     return True

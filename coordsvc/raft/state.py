@@ -10,6 +10,7 @@ from collections.abc import Callable
 from enum import Enum
 
 from coordsvc.raft.config import RaftConfig
+from coordsvc.raft.configurations import Configurations
 from coordsvc.raft.log import Log
 from coordsvc.raft.membership import Membership
 from coordsvc.raft.messages import Message, MessageType
@@ -39,6 +40,7 @@ class NodeState:
     __slots__ = (
         "append_due",
         "config",
+        "configurations",
         "draw",
         "election_deadline",
         "election_elapsed",
@@ -63,12 +65,18 @@ class NodeState:
     )
 
     def __init__(
-        self, config: RaftConfig, log: Log, members: Membership, term: Term, draw: Callable[[int], int]
+        self,
+        config: RaftConfig,
+        log: Log,
+        configurations: Configurations,
+        term: Term,
+        draw: Callable[[int], int],
     ) -> None:
         self.config = config
         self.node_id = config.node_id
         self.log = log
-        self.members = members
+        self.configurations = configurations
+        self.members = Membership(config, configurations.newest)
         self.draw = draw
         self.role = Role.FOLLOWER
         self.term = term
@@ -112,11 +120,29 @@ class NodeState:
         """Count a message that no correct member can have sent."""
         self.refused += 1
 
+    # --- members ---------------------------------------------------------------------------------
+
+    def switch_members(self, next_index: Index) -> None:
+        """Let the newest configuration in the log be in force; new members are sent to from `next_index`."""
+        self.members.switch(self.configurations.newest, next_index)
+
     # --- roles -----------------------------------------------------------------------------------
 
     def is_promotable(self) -> bool:
-        """Say whether this node may ask for votes: a voter whose log is not being replaced."""
-        return self.members.is_voter(self.node_id) and self.log.snapshot is None
+        """Say whether this node may ask for votes: a voter whose log is not being replaced.
+
+        One that its newest configuration leaves out goes on until that is committed, since its vote may
+        be needed to get there: only it may have the entry. It does not count itself. Thesis §4.2.2.
+        """
+        if self.log.snapshot is not None:
+            return False
+        if self.members.own_counts:
+            return True
+        commit = self.log.commit
+        if self.configurations.is_committed(commit):
+            return False
+        committed = self.configurations.as_of(commit)
+        return self.node_id in committed.voters or self.node_id in committed.voters_outgoing
 
     def hears_leader(self) -> bool:
         """Say whether a leader was heard from within the shortest election timeout. Raft §6."""
@@ -149,9 +175,9 @@ class NodeState:
         self.role = Role.LEADER
         self.leader = self.node_id
         own = self.members.own
-        assert own is not None, "a leader is a voter"
-        own.acknowledge(self.log.stable)
-        own.become_replicate()
+        if own is not None:
+            own.acknowledge(self.log.stable)
+            own.become_replicate()
         self.term_start = self.log.last_index + 1
         self.log.extend([Entry(self.term_start, self.term)])
         self.append_due = True

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from coordsvc.raft.progress import ProgressState
 from coordsvc.raft.state import NodeState, Role
-from coordsvc.raft.types import Index, NodeId, Term
+from coordsvc.raft.types import Configuration, Index, NodeId, Term
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +41,9 @@ class NodeStatus:
     uncommitted_bytes: int
     pending_reads: int
     refused_messages: int
+    configuration: Configuration
+    configuration_index: Index
+    is_configuration_committed: bool
     followers: dict[NodeId, FollowerStatus]
 
 
@@ -68,5 +71,8 @@ def describe(state: NodeState) -> NodeStatus:
         uncommitted_bytes=state.uncommitted_bytes,
         pending_reads=len(state.reads),
         refused_messages=state.refused,
+        configuration=state.configurations.newest,
+        configuration_index=state.configurations.index,
+        is_configuration_committed=state.configurations.is_committed(log.commit),
         followers=followers,
     )

@@ -12,6 +12,7 @@ from coordsvc.raft.messages import Message, MessageType
 from coordsvc.raft.node import RaftConfig, RaftNode, Role
 from coordsvc.raft.ready import Persist, ReadState
 from coordsvc.raft.types import Configuration, Entry, HardState, Index, NodeId, SnapshotMetadata, Term
+from tests.unit.raft.configuration_text import decode, encode
 from tests.unit.raft.memory_log import MemoryLog
 
 DEFAULTS = RaftConfig("a", pre_vote=False, check_quorum=False)
@@ -47,6 +48,7 @@ class Bench:
             Configuration(voters, voters_outgoing=outgoing, learners=learners),
             self.storage.snapshot_index if applied is None else applied,
             lambda sides: min(self.roll, sides - 1),
+            decode,
         )
 
     # --- inputs ----------------------------------------------------------------------------------
@@ -99,6 +101,17 @@ class Bench:
 
     def propose(self, *data: bytes) -> Index:
         return self.node.propose(list(data))
+
+    def change(self, text: str) -> Index:
+        """Propose the configuration `text`."""
+        before = observe(self.node)
+        index = self.node.propose_configuration(text.encode())
+        self.check(before)
+        return index
+
+    def configuration(self) -> str:
+        """Return the configuration in force."""
+        return encode(self.node.configuration).decode()
 
     def check(self, before: Observation) -> None:
         check_node(self.node)

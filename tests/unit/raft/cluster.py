@@ -14,6 +14,7 @@ from coordsvc.raft.messages import Message, MessageType
 from coordsvc.raft.node import RaftConfig, RaftNode
 from coordsvc.raft.ready import Persist, ReadState, Ready
 from coordsvc.raft.types import Configuration, Entry, HardState, Index, NodeId
+from tests.unit.raft.configuration_text import decode
 from tests.unit.raft.memory_log import MemoryLog
 
 ROUNDS_MAX = 2_000
@@ -79,6 +80,7 @@ class Cluster:
             storage.configuration or self.configuration,
             applied_index,
             self.draw(name),
+            decode,
         )
         member = Member(node, storage, list(applied or []))
         self.members[name] = member
@@ -179,6 +181,12 @@ class Cluster:
 
     def propose(self, name: NodeId, *data: bytes) -> Index:
         index = self.act(name, lambda node: node.propose(list(data)))
+        assert isinstance(index, int)
+        return index
+
+    def change(self, name: NodeId, text: str) -> Index:
+        """Let `name` propose the configuration `text`."""
+        index = self.act(name, lambda node: node.propose_configuration(text.encode()))
         assert isinstance(index, int)
         return index
 

@@ -9,10 +9,9 @@ import pytest
 
 from coordsvc.raft.messages import Message, MessageType
 from coordsvc.raft.node import RaftConfig, Role
-from coordsvc.raft.types import Entry, EntryKind, NodeId
+from coordsvc.raft.types import Entry, NodeId
 from tests.unit.raft.bench import Bench
 from tests.unit.raft.cluster import Cluster, log_of, stored
-from tests.unit.raft.memory_log import MemoryLog
 
 FULL = RaftConfig("a")
 PLAIN = RaftConfig("a", pre_vote=False, check_quorum=False)
@@ -405,16 +404,6 @@ class TestCampaign:
         bench.say(MessageType.VOTE, "b", term=1)
         (answer,) = bench.hear(MessageType.VOTE_RESPONSE)
         assert not answer.reject
-
-    def test_nobody_campaigns_with_a_configuration_that_is_committed_and_not_applied(self) -> None:
-        bench = Bench(log=MemoryLog([Entry(1, 1, b"", EntryKind.CONFIGURATION)]), term=1, commit=1)
-        bench.node.campaign()
-        assert bench.node.role is Role.FOLLOWER
-
-        bench.hear()  # applies it
-        bench.node.campaign()
-
-        assert bench.node.status().role is Role.CANDIDATE
 
     def test_both_halves_of_a_joint_configuration_are_asked_and_must_agree(self) -> None:
         bench = Bench(("a", "b", "c"), outgoing=("a", "d", "e"))

@@ -6,7 +6,7 @@ import pytest
 
 from coordsvc.raft.log import Compacted, Log, LogStateError, Unavailable
 from coordsvc.raft.ready import Persist
-from coordsvc.raft.types import Entry, EntryKind, Index, Term
+from coordsvc.raft.types import Entry, Index, Term
 from tests.unit.raft.bench import snapshot_at
 from tests.unit.raft.cluster import stored
 from tests.unit.raft.memory_log import MemoryLog
@@ -137,14 +137,6 @@ class TestReading:
     )
     def test_newer_means_later_term_then_longer(self, index: Index, term: Term, is_up_to_date: bool) -> None:
         assert log_on(stored(1, 1, 2)).is_up_to_date(index, term) is is_up_to_date
-
-    def test_an_unapplied_configuration_is_found_page_by_page(self) -> None:
-        log = log_on(MemoryLog())
-        log.extend([*entries(1, 1, 1, 1, data=b"x"), Entry(4, 1, b"", EntryKind.CONFIGURATION)])
-        log.commit_to(3)
-        assert not log.has_unapplied_configuration(page_bytes_max=1)
-        log.commit_to(4)
-        assert log.has_unapplied_configuration(page_bytes_max=1)
 
 
 class TestReconcile:

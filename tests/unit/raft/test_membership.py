@@ -84,11 +84,37 @@ def test_a_quorum_is_active_only_if_it_was_heard_since_the_last_look() -> None:
     assert not one.quorum_is_active(), "b was not heard again, and a learner does not count"
 
 
-def test_switching_forgets_what_was_known() -> None:
-    one = members(Configuration(("a", "b")))
+def test_switching_keeps_what_is_known_of_those_who_stay() -> None:
+    one = members(Configuration(("a", "b"), learners=("c",)))
     one.progress["b"].match = 7
+    one.progress["b"].recent_active = True
 
-    one.switch(Configuration(("a", "b", "c")), next_index=10)
+    one.switch(Configuration(("a", "c"), learners=("b", "d")), next_index=10)
 
-    assert {progress.match for progress in one.progress.values()} == {0}
-    assert {progress.next for progress in one.progress.values()} == {10}
+    assert {name: progress.match for name, progress in one.progress.items()} == {
+        "a": 0,
+        "b": 7,
+        "c": 0,
+        "d": 0,
+    }
+    assert {name for name, progress in one.progress.items() if progress.is_learner} == {"b", "d"}
+    assert one.progress["d"].next == 10
+    assert one.own is one.progress["a"]
+
+
+def test_a_new_voter_counts_as_heard_from_and_a_new_learner_does_not() -> None:
+    one = members(Configuration(("a",), learners=("b",)))
+
+    one.switch(Configuration(("a", "b", "c"), learners=("d",)), next_index=1)
+
+    assert {name: progress.recent_active for name, progress in one.progress.items()} == {
+        "a": True,
+        "b": True,
+        "c": True,
+        "d": False,
+    }
+
+
+def test_one_that_is_no_member_yet_has_no_members() -> None:
+    one = members(Configuration(()))
+    assert (one.electorate, one.followers, one.own, one.own_counts) == ((), [], None, False)
