@@ -21,6 +21,7 @@ from coordsvc.statemachine.commands import (
     Transaction,
 )
 from coordsvc.statemachine.results import (
+    Checked,
     Children,
     Created,
     Deleted,
@@ -54,7 +55,18 @@ class Synced:
 WriteRequest = Create | Set | Delete | Transaction
 ReadRequest = Get | Exists | ListChildren | Sync
 Request = WriteRequest | ReadRequest
-Result = Created | WasSet | Deleted | TransactionResult | Node | ExistsResult | Children | Synced | Failure
+Result = (
+    Created
+    | WasSet
+    | Deleted
+    | TransactionResult
+    | Checked
+    | Node
+    | ExistsResult
+    | Children
+    | Synced
+    | Failure
+)
 
 
 @dataclass(slots=True)
