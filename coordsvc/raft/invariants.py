@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from coordsvc.raft.log import Log, LogStorage
 from coordsvc.raft.node import RaftNode
 from coordsvc.raft.progress import ProgressState
-from coordsvc.raft.quorum import VoteResult
+from coordsvc.raft.quorum import VoteResult, joint_vote
 from coordsvc.raft.state import NodeState, Role
-from coordsvc.raft.types import Entry, EntryKind, Index, NodeId, Term
+from coordsvc.raft.types import Configuration, Entry, EntryKind, Index, NodeId, Term
 
 TAIL_ENTRIES_CHECKED = 32
 
@@ -165,10 +165,11 @@ class ClusterChecker:
 
     def __init__(self) -> None:
         self.leaders: dict[Term, NodeId] = {}
-        self.committed: dict[Index, tuple[Term, bytes]] = {}
+        self.committed: dict[Index, tuple[Term, bytes, EntryKind]] = {}
         self._committed_last: Index = 0
         self._committed_in: dict[Index, Term] = {}
-        self._entries: dict[tuple[Index, Term], tuple[Term, bytes]] = {}
+        self.configuration: Configuration | None = None  # of the newest committed entry that holds one
+        self._entries: dict[tuple[Index, Term], tuple[Term, bytes, EntryKind]] = {}
         self._checked_commit: dict[NodeId, Index] = {}
 
     def forget(self, node: NodeId) -> None:
@@ -180,6 +181,7 @@ class ClusterChecker:
         for node in nodes:
             self._check_matching(node)
             self._check_commits(node, storages)
+            self._check_changes(node)
             if node.is_leader:
                 self._check_leader(node)
 
@@ -203,8 +205,9 @@ class ClusterChecker:
         low = max(log.first_index(), min(self._checked_commit.get(node.state.node_id, 0), log.last_index) + 1)
         previous = log.term(low - 1)
         for entry in _entries(log, low, log.last_index):
-            seen = self._entries.setdefault((entry.index, entry.term), (previous, entry.data))
-            assert seen == (previous, entry.data), f"G2: two entries are ({entry.index}, {entry.term})"
+            value = (previous, entry.data, entry.kind)
+            seen = self._entries.setdefault((entry.index, entry.term), value)
+            assert seen == value, f"G2: two entries are ({entry.index}, {entry.term})"
             previous = entry.term
 
     def _check_commits(self, node: RaftNode, storages: Mapping[NodeId, LogStorage] | None) -> None:
@@ -212,7 +215,7 @@ class ClusterChecker:
         state, log = node.state, node.state.log
         start = max(self._checked_commit.get(state.node_id, 0) + 1, log.first_index())
         for entry in _entries(log, start, log.commit):
-            value = (entry.term, entry.data)
+            value = (entry.term, entry.data, entry.kind)
             known = self.committed.get(entry.index)
             if known is None:
                 self.committed[entry.index] = value
@@ -220,9 +223,29 @@ class ClusterChecker:
                 self._committed_last = max(self._committed_last, entry.index)
                 if storages is not None:
                     self._check_durable(node, entry, storages)
+                if entry.kind is EntryKind.CONFIGURATION:
+                    self._check_succession(node, entry)
             else:
                 assert known == value, f"G4: two entries are committed at {entry.index}"
         self._checked_commit[state.node_id] = max(log.commit, start - 1)
+
+    def _check_succession(self, node: RaftNode, entry: Entry) -> None:
+        """G10: no quorum of a committed configuration misses one of the next."""
+        configurations = node.state.configurations
+        following = configurations.decode(entry.data)
+        current = self.configuration or configurations.as_of(entry.index - 1)
+        self.configuration = following
+        if current.voters:
+            assert quorums_meet(current, following), f"G10: {following} comes right after {current}"
+
+    def _check_changes(self, node: RaftNode) -> None:
+        """R12: in no log are there two changes of which neither is committed."""
+        log = node.state.log
+        changes = node.state.configurations.changes()
+        if len(changes) < 2:
+            return
+        open_ends = [index for index, _ in changes if self.committed.get(index, (0,))[0] != log.term(index)]
+        assert len(open_ends) <= 1, f"R12: {node.state.node_id} has changes that overlap: {open_ends}"
 
     def _check_durable(self, node: RaftNode, entry: Entry, storages: Mapping[NodeId, LogStorage]) -> None:
         """G5: what is committed is on the disks of a quorum."""
@@ -234,6 +257,21 @@ class ClusterChecker:
             )
         won = node.state.members.tally(has) is VoteResult.WON
         assert won, f"G5: entry {entry.index} is committed and not durable at a quorum: {has}"
+
+
+def quorums_meet(first: Configuration, second: Configuration) -> bool:
+    """Say whether every quorum of the one has a member in every quorum of the other. Tries them all."""
+    names = sorted({*first.voters, *first.voters_outgoing, *second.voters, *second.voters_outgoing})
+    for bits in range(1 << len(names)):
+        votes = {name: bool(bits >> place & 1) for place, name in enumerate(names)}
+        others = {name: not vote for name, vote in votes.items()}
+        if _wins(first, votes) and _wins(second, others):
+            return False
+    return True
+
+
+def _wins(configuration: Configuration, votes: Mapping[NodeId, bool]) -> bool:
+    return joint_vote(configuration.voters, configuration.voters_outgoing, votes) is VoteResult.WON
 
 
 def _entries(log: Log, first: Index, last: Index) -> Iterable[Entry]:

@@ -13,7 +13,15 @@ from coordsvc.raft.invariants import ClusterChecker, Observation, check_node, ch
 from coordsvc.raft.messages import Message, MessageType
 from coordsvc.raft.node import RaftConfig, RaftNode
 from coordsvc.raft.ready import Persist, ReadState, Ready
-from coordsvc.raft.types import Configuration, Entry, HardState, Index, NodeId
+from coordsvc.raft.types import (
+    Configuration,
+    Entry,
+    EntryKind,
+    HardState,
+    Index,
+    NodeId,
+    SnapshotMetadata,
+)
 from tests.unit.raft.configuration_text import decode
 from tests.unit.raft.memory_log import MemoryLog
 
@@ -36,7 +44,7 @@ class Member:
 
     def applied_data(self) -> list[bytes]:
         """Return what was applied, without the empty entries of new leaders."""
-        return [entry.data for entry in self.applied if entry.data]
+        return [entry.data for entry in self.applied if entry.data and entry.kind is EntryKind.NORMAL]
 
 
 class Cluster:
@@ -61,6 +69,7 @@ class Cluster:
         self.checker = ClusterChecker()
         self.members: dict[NodeId, Member] = {}
         self.lost: list[Message] = []
+        self.joined: set[NodeId] = set()
         self._cut: set[tuple[NodeId, NodeId]] = set()
         self._dropped: set[MessageType] = set()
         configuration = self.configuration
@@ -70,6 +79,11 @@ class Cluster:
 
     # --- members ---------------------------------------------------------------------------------
 
+    def join(self, name: NodeId) -> Member:
+        """Start `name`, which knows nothing and is no member yet."""
+        self.joined.add(name)
+        return self.start(name, MemoryLog())
+
     def start(self, name: NodeId, storage: MemoryLog, applied: list[Entry] | None = None) -> Member:
         """Start `name` from what its disk holds."""
         applied_index = applied[-1].index if applied else storage.snapshot_index
@@ -77,7 +91,7 @@ class Cluster:
             replace(self.config, node_id=name),
             storage,
             storage.hard_state,
-            storage.configuration or self.configuration,
+            self._configuration_as_of(name, storage, applied or []),
             applied_index,
             self.draw(name),
             decode,
@@ -86,6 +100,15 @@ class Cluster:
         self.members[name] = member
         self.checker.forget(name)
         return member
+
+    def _configuration_as_of(self, name: NodeId, storage: MemoryLog, applied: list[Entry]) -> Configuration:
+        """Return what the state machine of `name` holds, which has applied `applied`."""
+        for entry in reversed(applied):
+            if entry.kind is EntryKind.CONFIGURATION:
+                return decode(entry.data)
+        if storage.configuration is not None:
+            return storage.configuration
+        return Configuration(()) if name in self.joined else self.configuration
 
     def draw(self, name: NodeId) -> Callable[[int], int]:
         """Return the dice of `name`; overridden where a test needs to load them."""
@@ -227,7 +250,7 @@ class Cluster:
         self._check_batch(member, persist)
         member.storage.adopt(persist)
         if persist.snapshot is not None:
-            self._install(member, persist.snapshot.index)
+            self._install(member, persist.snapshot)
         self.act(name, lambda node: node.persisted(persist))
 
     def apply(self, name: NodeId) -> None:
@@ -264,11 +287,14 @@ class Cluster:
                 return
         raise AssertionError("the cluster does not settle")
 
-    def _install(self, member: Member, index: Index) -> None:
-        """Take over the snapshot's data: all that was ever committed up to `index`."""
+    def _install(self, member: Member, snapshot: SnapshotMetadata) -> None:
+        """Take over the snapshot's data: all that was ever committed up to its index."""
         committed = self.checker.committed
-        member.applied = [Entry(each, *committed[each]) for each in range(1, index + 1)]
+        member.applied = [Entry(each, *committed[each]) for each in range(1, snapshot.index + 1)]
         member.unapplied = []
+        changes = [entry.data for entry in member.applied if entry.kind is EntryKind.CONFIGURATION]
+        expected = decode(changes[-1]) if changes else snapshot.configuration
+        assert snapshot.configuration == expected, "R12: a snapshot has the configuration as of its index"
 
     @staticmethod
     def _check_batch(member: Member, persist: Persist) -> None:

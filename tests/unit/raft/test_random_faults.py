@@ -1,4 +1,6 @@
-"""Random schedules of faults. All invariants are checked after every step by the cluster itself.
+"""Random schedules of faults and of changes of the membership.
+
+All invariants are checked after every step by the cluster itself.
 
 A disk keeps a prefix of the batches that it was given: a crash loses the batch that is being written, or
 keeps it without having said so. Messages are lost, repeated and reordered at will.
@@ -13,10 +15,12 @@ from functools import partial
 
 import pytest
 
+from coordsvc.raft.membership import is_joint, leave, plan
 from coordsvc.raft.node import ProposalDropped, RaftConfig, RaftNode
 from coordsvc.raft.progress import ProgressState
-from coordsvc.raft.types import Index
+from coordsvc.raft.types import Configuration, Index
 from tests.unit.raft.cluster import Cluster
+from tests.unit.raft.configuration_text import encode
 
 STEPS = 4_000
 
@@ -39,7 +43,11 @@ class Storm:
             check_quorum=chance() < 0.7,
         )
         learners = ["y"] if chance() < 0.3 else []
+        self.churn = self.random.choice([0.0, 0.01, 0.04])  # of the membership
         self.cluster = Cluster(names, learners=learners, seed=seed, config=config)
+        if self.churn:
+            for newcomer in ("v", "w"):
+                self.cluster.join(newcomer)
         for member in self.cluster.members.values():
             member.slow_disk = True
             member.slow_apply = True
@@ -48,6 +56,7 @@ class Storm:
         self.haste = self.random.choice([0.05, 0.1, 0.2])  # of time, compared with everything else
         self.promptness = self.random.choice([0.0, 0.5, 0.9])  # of the disks
         self.numbers = 0
+        self.changes = 0
         self.reads: dict[int, Index] = {}
 
     def step(self) -> None:
@@ -69,6 +78,8 @@ class Storm:
                 self.deliver()
         elif roll < 0.94:
             self.propose(name)
+        elif roll < 0.94 + self.churn:
+            self.change(self.random.choice(self.leaders() or [name]))
         else:
             self.disturb(name)
         self.check_reads(name)
@@ -99,6 +110,26 @@ class Storm:
         # A node that does not lead, or that hands over, says so and has appended nothing.
         with suppress(ProposalDropped):
             self.cluster.propose(proposer, f"{self.numbers}".encode())
+
+    def change(self, name: str) -> None:
+        """Let `name` propose another membership, or the end of a joint one."""
+        current = self.cluster[name].configuration
+        if is_joint(current):
+            following = leave(current)
+        else:
+            roles = {each: self.random.choice("vvvl-") for each in self.cluster.members}
+            if self.random.random() < 0.5:
+                # All but one stay what they are.
+                odd = self.random.choice(sorted(roles))
+                before = dict.fromkeys(current.voters, "v") | dict.fromkeys(current.learners, "l")
+                roles = {each: role if each == odd else before.get(each, "-") for each, role in roles.items()}
+            voters = {each for each, role in roles.items() if role == "v"}
+            if not voters:
+                return
+            following = plan(current, voters, {each for each, role in roles.items() if role == "l"})
+        with suppress(ProposalDropped):
+            self.cluster.change(name, encode(following).decode())
+            self.changes += 1
 
     def disturb(self, name: str) -> None:
         other = self.random.choice(sorted(self.cluster.members))
@@ -158,6 +189,25 @@ class Storm:
         for _ in range(20 * self.cluster.config.election_ticks):
             self.cluster.tick_all()
             self.end_snapshot_streams()
+            self.finish_changes()
+            self.stop_the_removed()
+
+    def finish_changes(self) -> None:
+        for name in self.leaders():
+            node = self.cluster[name]
+            if is_joint(node.configuration):
+                with suppress(ProposalDropped):
+                    self.cluster.change(name, encode(leave(node.configuration)).decode())
+
+    def stop_the_removed(self) -> None:
+        """Cut off whom no configuration names that may still count: their links are refused."""
+        committed = self.cluster.checker.configuration or self.cluster.configuration
+        named = names_of(committed)
+        for name in names_of(committed):
+            named |= names_of(self.cluster[name].configuration)
+        for name in self.cluster.members:
+            if name not in named:
+                self.cluster.isolate(name)
 
     def end_snapshot_streams(self) -> None:
         """A host notices at last that a stream has ended, and takes it for failed."""
@@ -167,7 +217,11 @@ class Storm:
                     self.cluster.act(name, partial(RaftNode.report_snapshot, node=other, ok=False))
 
 
-@pytest.mark.parametrize("seed", range(40))
+def names_of(configuration: Configuration) -> set[str]:
+    return {*configuration.voters, *configuration.voters_outgoing, *configuration.learners}
+
+
+@pytest.mark.parametrize("seed", range(60))
 def test_safety_holds_in_a_storm_and_the_cluster_recovers_after_it(seed: int) -> None:
     storm = Storm(seed)
     for _ in range(STEPS):
@@ -179,6 +233,7 @@ def test_safety_holds_in_a_storm_and_the_cluster_recovers_after_it(seed: int) ->
     storm.cluster.propose(leader.state.node_id, b"after the storm")
     storm.cluster.settle()
     storm.cluster.tick_all(3)
-    histories = {tuple(member.applied_data()) for member in storm.cluster.members.values()}
+    members = names_of(leader.configuration)
+    histories = {tuple(storm.cluster.members[name].applied_data()) for name in members}
     assert len(histories) == 1, "G4: all members have applied the same"
     assert histories.pop()[-1] == b"after the storm"
