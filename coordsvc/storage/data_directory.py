@@ -5,6 +5,7 @@
 | `LOCK` | held by the running process; its number inside is for people |
 | `identity` | format version, cluster, member |
 | `log/` | the Raft log |
+| `log-mark` | how many of its writes were synced |
 | `tree-<n>/` | a tree; `tree-current` names the live one, others are unfinished or outdated |
 | `initializing` | there only while the directory is being made |
 

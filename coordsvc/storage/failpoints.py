@@ -33,6 +33,7 @@ POINTS = (
     # The log. Behind `log_written` the write is durable, and no message that waits for it has left.
     "log_writing",
     "log_written",
+    "log_marked",
     "log_adopting",
     # The tree.
     "tree_writing",

@@ -4,6 +4,7 @@
 |---|---|
 | `b"e"` + index (8 bytes, big-endian) | an entry |
 | `b"h"` | the hard state |
+| `b"n"` | how many synced writes there were; see `sync_mark.py` |
 | `b"s"` | the start: index and term of the last entry that was trimmed away or covered by a snapshot |
 
 Rule of this file: every record carries a CRC-32, and an entry's is chained to its predecessor's, so
@@ -20,6 +21,7 @@ from coordsvc.raft.types import Entry, EntryKind, HardState, Index, Term
 
 HARD_STATE_KEY = b"h"
 START_KEY = b"s"
+SYNCED_WRITES_KEY = b"n"
 ENTRIES_BEGIN = b"e"
 ENTRIES_END = b"f"
 

@@ -16,7 +16,7 @@ import plyvel
 
 from coordsvc.raft.log import Compacted, Unavailable
 from coordsvc.raft.types import Configuration, Entry, HardState, Index, SnapshotMetadata, Term
-from coordsvc.storage.errors import DiskTrust, damaged, storage_error
+from coordsvc.storage.errors import DiskTrust, StorageError, damaged, storage_error
 from coordsvc.storage.failpoints import reach
 from coordsvc.storage.leveldb import Tuning, create_database, open_database
 from coordsvc.storage.log_records import (
@@ -25,6 +25,7 @@ from coordsvc.storage.log_records import (
     ENTRY_HEADER_BYTES,
     HARD_STATE_KEY,
     START_KEY,
+    SYNCED_WRITES_KEY,
     BrokenRecord,
     LogStart,
     checksum_of,
@@ -39,6 +40,7 @@ from coordsvc.storage.log_records import (
     start_after,
 )
 from coordsvc.storage.log_tail import LogTail, TermRuns
+from coordsvc.storage.sync_mark import SyncMark, decode_number, encode_number, mark_path
 
 _TUNING = Tuning(write_buffer_bytes=32 << 20, block_cache_bytes=4 << 20, bloom_bits_per_key=0)
 _TRIM_BATCH_ENTRIES = 4096
@@ -56,9 +58,12 @@ class LogStore:
     some prefix of whole writes.
     """
 
-    def __init__(self, path: Path, database: plyvel.DB, trust: DiskTrust, cache_bytes_max: int) -> None:
+    def __init__(
+        self, path: Path, database: plyvel.DB, mark: SyncMark, trust: DiskTrust, cache_bytes_max: int
+    ) -> None:
         self.path = path
         self._database = database
+        self._mark = mark
         self._trust = trust
         # What readers see.
         self._hard_state = HardState()
@@ -75,21 +80,27 @@ class LogStore:
         self._gone_through: Index = 0  # entries up to here may be missing on disk
         try:
             self._load()
+            self._check_mark()
         except BrokenRecord as error:
-            database.close()
+            self.close()
             raise trust.lose(damaged(path, str(error))) from error
         except plyvel.Error as error:
-            database.close()
+            self.close()
             raise trust.lose(storage_error(error, path, "read")) from error
+        except StorageError as error:
+            self.close()
+            raise trust.lose(error) from error
 
     @classmethod
     def create(cls, path: Path) -> None:
         """Make an empty log on disk, durable on return."""
+        SyncMark.create(mark_path(path))
         database = create_database(path, _TUNING)
         try:
             with database.write_batch(sync=True) as batch:
                 batch.put(START_KEY, encode_start(start_after(0, 0)))
                 batch.put(HARD_STATE_KEY, encode_hard_state(HardState()))
+                batch.put(SYNCED_WRITES_KEY, encode_number(0))
         except plyvel.Error as error:
             raise storage_error(error, path, "write") from error
         finally:
@@ -102,11 +113,18 @@ class LogStore:
         Raises:
             CorruptDataError: A record is damaged or missing.
         """
-        return cls(path, open_database(path, _TUNING), trust, cache_bytes_max)
+        mark = SyncMark.open(mark_path(path))
+        try:
+            database = open_database(path, _TUNING)
+        except StorageError:
+            mark.close()
+            raise
+        return cls(path, database, mark, trust, cache_bytes_max)
 
     def close(self) -> None:
         """Release the database. No other call may be running, and none may follow."""
         self._database.close()
+        self._mark.close()
 
     # --- what is visible: the loop thread ---
 
@@ -214,11 +232,16 @@ class LogStore:
                     self._put_entries(batch, entries)
                 if hard_state is not None:
                     batch.put(HARD_STATE_KEY, encode_hard_state(hard_state))
+                if sync:
+                    batch.put(SYNCED_WRITES_KEY, encode_number(self._mark.number + 1))
         except plyvel.Error as error:
             raise self._trust.lose(storage_error(error, self.path, "write to")) from error
         except BrokenRecord as error:
             raise self._trust.lose(damaged(self.path, str(error))) from error
         reach("log_written" if snapshot is None else "snapshot_log_reset")
+        if sync:
+            self._advance_mark(self._mark.number + 1)
+            reach("log_marked")
 
     def trim(self, index: Index) -> None:
         """Delete the entries up to and including `index`. Not waited for the disk.
@@ -275,6 +298,24 @@ class LogStore:
             raise BrokenRecord(
                 f"entries up to {self._hard_state.commit} were committed, but it ends at {self._last_index}"
             )
+
+    def _check_mark(self) -> None:
+        """See that nothing is missing that a sync has confirmed: LevelDB cannot tell."""
+        number = decode_number(self._get(SYNCED_WRITES_KEY))
+        if number is None:
+            raise BrokenRecord("the number of its synced writes is missing or damaged")
+        if number < self._mark.number:
+            raise BrokenRecord(
+                f"it has lost its end: it knows of {number} synced writes, and there were {self._mark.number}"
+            )
+        if number > self._mark.number:  # a crash came in between; what is read here is durable
+            self._advance_mark(number)
+
+    def _advance_mark(self, number: int) -> None:
+        try:
+            self._mark.advance(number)
+        except StorageError as error:
+            raise self._trust.lose(error) from error
 
     def _load_entries(self) -> None:
         checksum, term = self._start.checksum, self._start.term

@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from coordsvc.storage.sync_mark import mark_path
+
 
 def offsets(path: Path, count: int, seed: int) -> list[int]:
     """Choose up to `count` offsets of a file: its first and last 64 bytes' worth, and random ones."""
@@ -81,3 +83,5 @@ def _copy(original: Path, copy: Path) -> None:
     if copy.exists():
         shutil.rmtree(copy)
     shutil.copytree(original, copy)
+    if mark_path(original).exists():
+        shutil.copy(mark_path(original), mark_path(copy))

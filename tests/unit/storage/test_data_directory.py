@@ -66,7 +66,7 @@ def test_a_new_directory_is_made_and_can_be_opened_again(path: Path) -> None:
 
     make(path)
 
-    assert names == {"LOCK", "identity", "log", "tree-1", "tree-current"}
+    assert names == {"LOCK", "identity", "log", "log-mark", "tree-1", "tree-current"}
     assert {entry.name for entry in path.iterdir()} == names
 
 
