@@ -98,6 +98,10 @@ class Program:
         assert self._process is not None
         await self._process.wait()
 
+    def terminate(self) -> None:
+        """Ask it to end in good order."""
+        self.signal(signal.SIGTERM)
+
     def pause(self) -> None:
         self.signal(signal.SIGSTOP)
 

@@ -1,0 +1,88 @@
+"""One process of clients: `client_process.py NAME ENDPOINTS HISTORY FENCE SEED TIMEOUT_S PACE_S ROLE...`.
+
+Says `ready` when every client is connected. SIGTERM ends it in good order: all requests end, what was
+recorded is complete, and it says `done` with the number of operations.
+
+Rule of this file: life and death of the clients; what they do is in `roles.py`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import signal
+import sys
+from pathlib import Path
+from typing import TextIO
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
+
+from coordclient.errors import ConnectionLostError
+from tests.chaos.fenced_file import FencedFile
+from tests.chaos.recorder import Recorder
+from tests.chaos.recording_client import RecordingClient
+from tests.chaos.roles import ROLES, Work
+
+REQUEST_S = 8.0
+CONNECT_S = 60.0
+
+
+class ClientProcess:
+    def __init__(self, arguments: list[str], history: TextIO) -> None:
+        self.name, self.endpoints, _, fence, seed, timeout_s, pace_s, *self.roles = arguments
+        self.seed = int(seed)
+        self.timeout_s = float(timeout_s)
+        self.pace_s = float(pace_s)
+        self.fence = FencedFile(Path(fence))
+        self.stop = asyncio.Event()
+        self.causal = [0]
+        self.clients: list[RecordingClient] = []
+        self._history = history
+
+    async def new_client(self) -> RecordingClient:
+        """Connect one more client, under a name of its own; the test is over when nobody lets it in."""
+        while True:
+            recorder = Recorder(f"{self.name}.{len(self.clients) + 1}", self._history)
+            client = RecordingClient(
+                recorder, self.endpoints, session_timeout=self.timeout_s, request_timeout=REQUEST_S
+            )
+            self.clients.append(client)
+            try:
+                return await client.connect(timeout=CONNECT_S)
+            except ConnectionLostError:
+                if self.stop.is_set():
+                    raise
+
+    async def run(self) -> None:
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, self.stop.set)
+        works = [
+            Work(
+                await self.new_client(),
+                random.Random(f"{self.seed} {self.name} {number} {role}"),
+                self.stop,
+                self.fence,
+                self.pace_s,
+                self.new_client,
+                self.causal,
+            )
+            for number, role in enumerate(self.roles)
+        ]
+        print("ready", flush=True)
+        async with asyncio.TaskGroup() as tasks:
+            for work, role in zip(works, self.roles, strict=True):
+                tasks.create_task(ROLES[role](work), name=role)
+        for client in self.clients:
+            await client.close()
+        for client in self.clients:
+            client.recorder.finish()
+        count = sum(client.recorder.operation_count for client in self.clients)
+        opened = sum(len(client.recorder.sessions) for client in self.clients)
+        suspended = sum(
+            len(session.suspended_ns) for client in self.clients for session in client.recorder.sessions
+        )
+        print(f"done {count} {opened} {suspended}", flush=True)
+
+
+if __name__ == "__main__":
+    with Path(sys.argv[3]).open("w", encoding="utf-8") as file:
+        asyncio.run(ClientProcess(sys.argv[1:], file).run())

@@ -1,0 +1,180 @@
+"""One chaos run: start everything, disturb it, heal it, ask everybody, and let the checkers judge.
+
+Rule of this file: whatever was recorded stays in the run's directory; nothing is judged that is not there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from coordsvc.statemachine.changes import Change, ChangeType
+from coordsvc.statemachine.types import Stat
+from tests.chaos.cluster import GatedCluster
+from tests.chaos.judge import HISTORIES, judge, read_run
+from tests.chaos.nemesis import Nemesis
+from tests.chaos.plan import ALL_FAULTS, Timing, draw_plan
+from tests.chaos.recorder import Recorder, now_ns
+from tests.chaos.recording_client import RecordingClient
+from tests.checkers.history import Facts, MemberDigest, Violation
+from tests.checkers.history_files import write_record
+from tests.processes.programs import Program
+
+CLIENT_PROGRAM = Path(__file__).with_name("client_process.py")
+CONVERGES_WITHIN_S = 120.0
+CLIENTS_END_WITHIN_S = 60.0
+AFTER_HEALING_S = 3.0  # all clients go on for so long
+FINAL_READS = 200
+# One process each.
+CLIENT_ROLES = (
+    ("writer", "writer", "reader", "counter"),
+    ("writer", "reader", "watcher"),
+    ("holder", "leader", "counter"),
+    ("holder", "leader", "watcher"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    directory: Path
+    seconds: float
+    members: int = 3
+    seed: int = 1
+    faults: tuple[str, ...] = ALL_FAULTS
+    timing: Timing = field(default_factory=Timing)
+    session_timeout_s: float = 4.0
+    pace_s: float = 0.04
+
+
+@dataclass(slots=True)
+class Report:
+    """What happened.
+
+    Attributes:
+        suspensions: How often a client lost its connection and noticed.
+        sessions: How many sessions were opened; more than clients means that some were lost.
+        terms: How many elections were won or tried.
+    """
+
+    violations: list[Violation] = field(default_factory=list)
+    faults: Counter[str] = field(default_factory=Counter)
+    operations: int = 0
+    sessions: int = 0
+    suspensions: int = 0
+    terms: int = 0
+    transactions: int = 0
+    events: int = 0
+    judged_in_s: float = 0.0
+
+
+class Run:
+    def __init__(self, settings: Settings, tell: Callable[[str], None] = print) -> None:
+        self.settings = settings
+        self.report = Report()
+        self._tell = tell
+        self._histories = settings.directory / HISTORIES
+
+    async def run(self) -> Report:
+        """Carry the run out and judge it.
+
+        Raises:
+            AssertionError: Something did not come back after the healing, or ended by itself.
+        """
+        settings = self.settings
+        self._histories.mkdir(parents=True)
+        plan = draw_plan(settings.seed, settings.seconds, settings.faults, settings.timing)
+        for lane in plan:
+            self._tell("\n".join(f"  planned {fault}" for fault in lane))
+        async with GatedCluster(
+            settings.directory, members=settings.members, seconds=settings.seconds
+        ) as cluster:
+            first_term = max(status.term for status in await cluster.statuses())
+            async with AsyncExitStack() as stack:
+                programs = [
+                    await stack.enter_async_context(self._program(number, roles, cluster))
+                    for number, roles in enumerate(CLIENT_ROLES, start=1)
+                ]
+                for program in programs:
+                    await program.line("ready", within_s=60.0)
+                nemesis = Nemesis(cluster, programs, self._tell)
+                self.report.faults = nemesis.counts
+                await nemesis.run(plan)
+                cluster.heal_links()
+                healed_ns = now_ns()
+                await cluster.wait_until_leader(within_s=CONVERGES_WITHIN_S)
+                await asyncio.sleep(AFTER_HEALING_S)
+                await self._end_clients(programs)
+            await self._ask_everybody(cluster, healed_ns)
+            last_term = max(status.term for status in await cluster.statuses())
+            self.report.terms = last_term - first_term
+        self._judge()
+        return self.report
+
+    def _program(self, number: int, roles: tuple[str, ...], cluster: GatedCluster) -> Program:
+        settings = self.settings
+        name = f"p{number}"
+        return Program(
+            CLIENT_PROGRAM,
+            name,
+            cluster.public_endpoints,
+            str(self._histories / f"{name}.jsonl"),
+            str(settings.directory / "fence"),
+            str(settings.seed),
+            str(settings.session_timeout_s),
+            str(settings.pace_s),
+            *roles,
+        )
+
+    async def _end_clients(self, programs: list[Program]) -> None:
+        """Every request under way ends now: the cluster is whole."""
+        for program in programs:
+            program.terminate()
+        for program in programs:
+            said = await program.line("done", within_s=CLIENTS_END_WITHIN_S)
+            _, operations, sessions, suspensions = said.split()
+            self.report.operations += int(operations)
+            self.report.sessions += int(sessions)
+            self.report.suspensions += int(suspensions)
+
+    # -----------------------------------------------------------------------------------------
+    # The end
+
+    async def _ask_everybody(self, cluster: GatedCluster, healed_ns: int) -> None:
+        """Read back what was committed, and what every member holds."""
+        await cluster.wait_until_equal(within_s=CONVERGES_WITHIN_S)
+        with (self._histories / "final.jsonl").open("w", encoding="utf-8") as file:
+            recorder = Recorder("final", file)
+            async with RecordingClient(recorder, cluster.endpoints, request_timeout=30.0) as client:
+                paths: dict[str, None] = {}
+                async for event in client.history("/", since=0):
+                    assert event.stat is not None
+                    stat = Stat(*(getattr(event.stat, name) for name in Stat.__slots__))
+                    write_record(
+                        file, Change(ChangeType(event.type), event.path, event.zxid, event.value, stat)
+                    )
+                    paths[event.path] = None
+                    self.report.transactions = event.zxid
+                for path in list(paths)[-FINAL_READS:]:
+                    await client.exists(path)
+            await cluster.wait_until_equal(within_s=CONVERGES_WITHIN_S)
+            statuses = await cluster.statuses()
+            for status in statuses:
+                write_record(
+                    file, MemberDigest(status.member, status.applied_index, status.zxid, status.digest)
+                )
+            recorder.finish()
+            oldest = max(status.oldest_history_zxid for status in statuses)
+            name = f"chaos seed {self.settings.seed}"
+            write_record(file, Facts(name, healed_ns, now_ns(), oldest))
+
+    def _judge(self) -> None:
+        began = time.monotonic()
+        history = read_run(self.settings.directory)
+        self.report.violations = judge(history)
+        self.report.events = sum(len(watch.events) for watch in history.watches)
+        self.report.judged_in_s = time.monotonic() - began
