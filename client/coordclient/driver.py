@@ -10,6 +10,7 @@ import asyncio
 import logging
 import random
 from collections.abc import Callable, Iterable
+from typing import Protocol
 
 from google.protobuf.message import DecodeError
 
@@ -33,12 +34,36 @@ TIMER_SECONDS_MIN = 0.005
 Listener = Callable[[State], None]
 
 
+class FrameStream(Protocol):
+    """What carries frames to and from one member: `Connection`, or a simulated one."""
+
+    endpoint: str
+
+    async def send(self, frame: bytes) -> None: ...  # pragma: no cover
+    async def receive(self) -> bytes: ...  # pragma: no cover
+    async def close(self) -> None: ...  # pragma: no cover
+
+
 class SessionDriver:
     """Keeps one client's session attached to some member, until it is closed."""
 
-    def __init__(self, core: SessionCore, endpoints: str | Iterable[str]) -> None:
+    def __init__(
+        self,
+        core: SessionCore,
+        endpoints: str | Iterable[str],
+        *,
+        connect: Callable[[str], FrameStream] = Connection,
+        dice: random.Random | None = None,
+    ) -> None:
+        """Prepare the driver.
+
+        Args:
+            connect: Makes the stream to an endpoint; simulations have their own.
+            dice: For the order of endpoints and the pauses; simulations have their own.
+        """
         self.core = core
-        self.endpoints = Endpoints(endpoints, random.Random())
+        self.endpoints = Endpoints(endpoints, dice or random.Random())
+        self._connect = connect
         self.endpoint = ""
         self.last_failure = ""
         self._loop = asyncio.get_running_loop()
@@ -121,7 +146,7 @@ class SessionDriver:
                 await asyncio.sleep(pause)
             attached_at = None
             answers = self.core.answers
-            connection = Connection(endpoint)
+            connection = self._connect(endpoint)
             try:
                 await self._attach(connection)
                 attached_at = clock.now()
@@ -140,7 +165,7 @@ class SessionDriver:
                 self.endpoints.succeeded()
             self._hand_out()
 
-    async def _attach(self, connection: Connection) -> None:
+    async def _attach(self, connection: FrameStream) -> None:
         core = self.core
         attempt_s = min(max(core.timeout_s / 3, ATTEMPT_SECONDS_MIN), ATTEMPT_SECONDS_MAX)
         self._is_broken.clear()
@@ -155,7 +180,7 @@ class SessionDriver:
             raise ConnectionLostError(f"{connection.endpoint}: no answer within {attempt_s:g} s") from None
         self.endpoint = connection.endpoint
 
-    async def _serve(self, connection: Connection) -> None:
+    async def _serve(self, connection: FrameStream) -> None:
         """Carry frames both ways until the connection ends or must be given up."""
         tasks = [
             self._loop.create_task(self._read(connection), name="coordclient reader"),
@@ -181,11 +206,11 @@ class SessionDriver:
         await self._is_broken.wait()
         raise ConnectionLostError(self.core.broken)
 
-    async def _read(self, connection: Connection) -> None:
+    async def _read(self, connection: FrameStream) -> None:
         while True:
             self._take_in(await connection.receive())
 
-    async def _write(self, connection: Connection) -> None:
+    async def _write(self, connection: FrameStream) -> None:
         core = self.core
         is_wanted = self._is_wanted
         is_wanted.set()

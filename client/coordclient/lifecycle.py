@@ -157,7 +157,7 @@ class Lifecycle:
             self._loop = asyncio.get_running_loop()
             self._thread = get_ident()
             self._core = SessionCore(timeout_ms=self._session_timeout_ms, client_name=self.name)
-            self._driver = SessionDriver(self._core, self._endpoints)
+            self._driver = self._make_driver(self._core)
             self._driver.add_listener(self._tell_listeners)
             self._driver.start()
         timeout_s = self._connect_timeout if timeout is None else timeout
@@ -174,6 +174,10 @@ class Lifecycle:
             await self.close()
             raise
         return self
+
+    def _make_driver(self, core: SessionCore) -> SessionDriver:
+        """Make the driver; simulated clients give it a network of their own."""
+        return SessionDriver(core, self._endpoints)
 
     async def _wait_connected(self, driver: SessionDriver) -> None:
         changed = asyncio.Event()
