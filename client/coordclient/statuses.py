@@ -5,8 +5,10 @@ Rule of this file: the typed detail counts; the bare status is for servers and p
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import Any, cast
+
 import grpc
-import grpc.aio
 from google.protobuf.any_pb2 import Any as AnyMessage
 from google.protobuf.message import DecodeError
 
@@ -34,17 +36,19 @@ _CLASSES: dict[grpc.StatusCode, type[CoordError]] = {
 }
 
 
-def error_from_status(error: grpc.aio.AioRpcError, endpoint: str) -> CoordError:
+def error_from_status(error: grpc.RpcError, endpoint: str) -> CoordError:
     """Translate the status that ended a call to `endpoint`."""
-    detail = _typed_detail(error)
+    detail = typed_detail(error)
     if detail is not None:
         return error_from_wire(detail)
     kind = _CLASSES.get(error.code(), ConnectionLostError)
     return kind(f"{endpoint}: {error.details() or error.code().name}")
 
 
-def _typed_detail(error: grpc.aio.AioRpcError) -> data_pb2.Error | None:
-    for key, value in error.trailing_metadata() or ():
+def typed_detail(error: grpc.RpcError) -> data_pb2.Error | None:
+    """Return the member's own word on what went wrong; None if the status did not come from a member."""
+    metadata: Iterable[tuple[str, str | bytes]] = cast("Any", error).trailing_metadata()
+    for key, value in metadata or ():
         if key == STATUS_DETAILS and isinstance(value, bytes):
             return _error_in_status(value)
     return None

@@ -15,6 +15,7 @@ from typing import Any, Final
 import click
 from click.shell_completion import CompletionItem
 
+from coordclient.cli.service_calls import ask_status
 from coordclient.cli.stale_reads import StaleReader
 from coordclient.errors import CoordError
 
@@ -51,11 +52,9 @@ class ZnodePath(click.ParamType[str]):
         self, ctx: click.Context, _param: click.Parameter, incomplete: str
     ) -> list[CompletionItem]:
         """Complete with the children of the node that was typed so far; with nothing if nobody answers."""
-        root = ctx.find_root().params
-        endpoints = ctx.params.get("endpoints") or root.get("endpoints") or os.environ.get("COORD_ENDPOINTS")
         parent, _, beginning = incomplete.rpartition("/")
         try:
-            with StaleReader((endpoints or DEFAULT_ENDPOINTS).split(","), COMPLETION_TIMEOUT_S) as source:
+            with StaleReader(_endpoints_to_ask(ctx), COMPLETION_TIMEOUT_S) as source:
                 names = source.get_children(parent or "/")
         except CoordError:
             return []
@@ -87,6 +86,37 @@ class Endpoints(click.ParamType[str]):
             self.fail(f"{endpoint!r}: {port!r} is not a port, a number from 1 to 65535", param, ctx)
 
 
+class MemberName(click.ParamType[str]):
+    """The name of a member, completed with those that the cluster has."""
+
+    name = "name"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        name = str(value)
+        if not name or any(character in name for character in "=,: \t\n"):
+            self.fail(f"{value!r} is no member's name: no spaces, '=', ',' or ':' in it", param, ctx)
+        return name
+
+    def shell_complete(
+        self, ctx: click.Context, _param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        statuses = ask_status(_endpoints_to_ask(ctx), COMPLETION_TIMEOUT_S)
+        replies = [status.reply for status in statuses if status.reply is not None]
+        names = sorted({member.name for reply in replies for member in reply.members})
+        return [CompletionItem(name) for name in names if name.startswith(incomplete)]
+
+
+class Address(Endpoints):
+    """One `HOST:PORT`."""
+
+    name = "address"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        address = str(value).strip()
+        self._check(address, param, ctx)
+        return address
+
+
 class Duration(click.ParamType[float]):
     """A span of time in seconds: `5`, `2.5s`, `500ms`, `10m`, `1h`, `2d`."""
 
@@ -102,6 +132,13 @@ class Duration(click.ParamType[float]):
         if seconds <= 0:
             self.fail(f"{value!r} must be more than nothing", param, ctx)
         return seconds
+
+
+def _endpoints_to_ask(ctx: click.Context) -> list[str]:
+    """Return the endpoints that hold for a command line which is still being typed."""
+    root = ctx.find_root().params
+    endpoints = ctx.params.get("endpoints") or root.get("endpoints") or os.environ.get("COORD_ENDPOINTS")
+    return str(endpoints or DEFAULT_ENDPOINTS).split(",")
 
 
 def read_value(value: str | None, file: Path | None) -> bytes | None:

@@ -10,7 +10,7 @@ import click
 from coordclient.cli.command import ServiceCommand, Settings
 from coordclient.cli.exit_codes import ExitCode
 from coordclient.cli.output import Data, age, print_data, print_table, session_name
-from coordclient.cli.service_calls import EndpointStatus, ask_sessions, ask_status
+from coordclient.cli.service_calls import EndpointStatus, ask_sessions, ask_status, known_members
 from coordproto.v1 import coordination_pb2
 
 _STATUS_COLUMNS = (
@@ -29,11 +29,11 @@ def status(ctx: click.Context, settings: Settings) -> None:
     """Ask every member how it is, and mark the leader.
 
     Members that are named by those at --endpoints are asked too. Exit code 0: all members are well; 1: the
-    cluster works, but a member does not answer; 3: there is no leader, or nobody answers.
+    cluster works, but a member does not answer; 3: there is no leader, or nobody answers. An endpoint that
+    does not answer, and is no member's, is shown only.
     """
     statuses = _ask_all(settings)
     leader = _leader_of(statuses)
-    answering = sum(status.reply is not None for status in statuses)
     if settings.for_people:
         print_table(_STATUS_COLUMNS, [_status_row(status, leader) for status in statuses])
         click.echo(_verdict(statuses, leader))
@@ -42,7 +42,7 @@ def status(ctx: click.Context, settings: Settings) -> None:
         print_data(data, settings.output_format)
     if not leader:
         ctx.exit(ExitCode.UNREACHABLE)
-    if answering < len(statuses):
+    if any(status.reply is None and status.member for status in statuses):
         ctx.exit(ExitCode.REFUSED)
 
 
@@ -50,7 +50,7 @@ def _ask_all(settings: Settings) -> list[EndpointStatus]:
     """Ask the endpoints that were named, then the members that they know of."""
     named = list(dict.fromkeys(settings.endpoints.split(",")))
     statuses = ask_status(named, settings.timeout_s)
-    known = _known_members(statuses)
+    known = known_members(statuses)
     answered = {status.reply.member for status in statuses if status.reply is not None}
     others = [
         address
@@ -66,15 +66,6 @@ def _ask_all(settings: Settings) -> list[EndpointStatus]:
         if not address and name not in answered
     ]
     return statuses
-
-
-def _known_members(statuses: list[EndpointStatus]) -> dict[str, str]:
-    """Return the client address of every member that a reply names; empty where nobody knows it."""
-    known: dict[str, str] = {}
-    for status in statuses:
-        for member in status.reply.members if status.reply is not None else ():
-            known[member.name] = known.get(member.name) or member.client_address
-    return known
 
 
 def _leader_of(statuses: list[EndpointStatus]) -> str:
@@ -142,24 +133,23 @@ def _verdict(statuses: list[EndpointStatus], leader: str) -> str:
     clusters = {reply.cluster_id for reply in replies}
     if len(clusters) > 1:
         return click.style(f"these are members of {len(clusters)} different clusters", fg="red", bold=True)
-    voters = max(sum(not member.learner for member in reply.members) for reply in replies)
+    members = max(replies, key=lambda reply: reply.applied_index).members
+    voters = [member.name for member in members if not member.learner]
+    total = len(voters)
     if not leader:
-        return (
-            click.style("no leader", fg="red", bold=True) + f": a majority of the {voters} members must run"
-        )
-    spare = len(replies) - (voters // 2 + 1)
-    if len(replies) >= voters:
+        return click.style("no leader", fg="red", bold=True) + f": a majority of the {total} members must run"
+    answering = len(set(voters) & {reply.member for reply in replies})
+    spare = answering - (total // 2 + 1)
+    learners = {member.name for member in members if member.learner}
+    silent = sorted(learners - {reply.member for reply in replies})
+    beside = f"; learner {', '.join(silent)} does not answer" if silent else ""
+    if answering >= total:
         more = f"; {spare} more may fail" if spare else "; none may fail"
-        return (
-            click.style("healthy", fg="green", bold=True)
-            + f": {leader} leads, {voters} of {voters} answer"
-            + more
-        )
+        word = click.style("healthy", fg="green", bold=True)
+        return f"{word}: {leader} leads, {total} of {total} answer{more}{beside}"
     more = f"{spare} more may fail" if spare > 0 else "no other may fail"
-    return (
-        click.style("degraded", fg="yellow", bold=True)
-        + f": {leader} leads, {len(replies)} of {voters} members answer; {more}"
-    )
+    word = click.style("degraded", fg="yellow", bold=True)
+    return f"{word}: {leader} leads, {answering} of {total} members answer; {more}{beside}"
 
 
 @click.group()

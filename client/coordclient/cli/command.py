@@ -18,7 +18,7 @@ from coordclient.cli.output import OUTPUT_FORMATS
 from coordclient.errors import ConnectionLostError, CoordError
 
 DEFAULT_TIMEOUT_S: Final = 5.0
-_SHARED: Final = ("endpoints", "timeout_s", "output_format", "color")
+_SHARED: Final = ("endpoints", "given_timeout_s", "output_format", "color")
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,16 +26,21 @@ class Settings:
     """What the shared options say."""
 
     endpoints: str = DEFAULT_ENDPOINTS
-    timeout_s: float = DEFAULT_TIMEOUT_S
+    given_timeout_s: float | None = None  # None: the command's own
+    default_timeout_s: float = DEFAULT_TIMEOUT_S
     output_format: str = "table"
     color: bool | None = None  # None: on a terminal only
+
+    @property
+    def timeout_s(self) -> float:
+        return self.default_timeout_s if self.given_timeout_s is None else self.given_timeout_s
 
     @property
     def for_people(self) -> bool:
         return self.output_format == "table"
 
 
-def shared_options() -> list[click.Parameter]:
+def shared_options(default_timeout_s: float = DEFAULT_TIMEOUT_S) -> list[click.Parameter]:
     """Return fresh shared options; a value of None means not given."""
     return [
         click.Option(
@@ -45,10 +50,11 @@ def shared_options() -> list[click.Parameter]:
             help=f"client addresses of members; also COORD_ENDPOINTS  [default: {DEFAULT_ENDPOINTS}]",
         ),
         click.Option(
-            ["--timeout", "timeout_s"],
+            ["--timeout", "given_timeout_s"],
             type=Duration(),
             metavar="DURATION",
-            help="how long to try, such as 500ms or 10s; also COORD_TIMEOUT  [default: 5s]",
+            help="how long to try, such as 500ms or 10s; also COORD_TIMEOUT"
+            f"  [default: {default_timeout_s:g}s]",
         ),
         click.Option(
             ["-o", "--output", "output_format"],
@@ -66,12 +72,13 @@ def shared_options() -> list[click.Parameter]:
 class ServiceCommand(click.Command):
     """A command with the shared options, whose function takes `Settings` first."""
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, default_timeout_s: float = DEFAULT_TIMEOUT_S, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.params.extend(shared_options())
+        self._default_timeout_s = default_timeout_s
+        self.params.extend(shared_options(default_timeout_s))
 
     def invoke(self, ctx: click.Context) -> Any:
-        settings = apply_shared(ctx)
+        settings = replace(apply_shared(ctx), default_timeout_s=self._default_timeout_s)
         ctx.params["settings"] = settings
         try:
             return super().invoke(ctx)

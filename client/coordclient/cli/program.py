@@ -17,7 +17,9 @@ from coordclient.cli.cluster import session, status
 from coordclient.cli.command import Settings, apply_shared, shared_options
 from coordclient.cli.completion import completion
 from coordclient.cli.exit_codes import EXIT_CODE_HELP
+from coordclient.cli.leadership import leader
 from coordclient.cli.listing import ls, tree
+from coordclient.cli.membership import member
 from coordclient.cli.nodes import create, delete, get, set_value, stat
 from coordclient.cli.output import OUTPUT_FORMATS
 
@@ -62,7 +64,7 @@ def _settings_of_environment(ctx: click.Context) -> Settings:
     values: dict[str, Any] = {}
     kinds: tuple[tuple[str, str, click.ParamType[Any]], ...] = (
         ("COORD_ENDPOINTS", "endpoints", Endpoints()),
-        ("COORD_TIMEOUT", "timeout_s", Duration()),
+        ("COORD_TIMEOUT", "given_timeout_s", Duration()),
         ("COORD_OUTPUT", "output_format", click.Choice(OUTPUT_FORMATS)),
     )
     for variable, name, kind in kinds:
@@ -74,5 +76,9 @@ def _settings_of_environment(ctx: click.Context) -> Settings:
     return replace(found, **values)
 
 
-for command in (ls, tree, get, set_value, create, delete, stat, watch, history, status, session, completion):
+_COMMANDS: tuple[click.Command, ...] = (
+    ls, tree, get, set_value, create, delete, stat, watch, history,
+    status, member, leader, session, completion,
+)  # fmt: skip
+for command in _COMMANDS:
     main.add_command(command)

@@ -41,7 +41,7 @@ def ask_sessions(endpoints: list[str], timeout_s: float) -> list[coordination_pb
     """
     problem = ""
     for endpoint in endpoints:
-        with _channel(endpoint) as channel:
+        with open_channel(endpoint) as channel:
             stub = coordination_pb2_grpc.ClusterStub(channel)
             try:
                 return list(stub.Sessions(coordination_pb2.SessionsRequest(), timeout=timeout_s).sessions)
@@ -50,8 +50,17 @@ def ask_sessions(endpoints: list[str], timeout_s: float) -> list[coordination_pb
     raise ConnectionLostError(f"cannot list the sessions ({problem})")
 
 
+def known_members(statuses: list[EndpointStatus]) -> dict[str, str]:
+    """Return the client address of every member that a reply names; empty where nobody knows it."""
+    known: dict[str, str] = {}
+    for status in statuses:
+        for member in status.reply.members if status.reply is not None else ():
+            known[member.name] = known.get(member.name) or member.client_address
+    return known
+
+
 def _status_of(endpoint: str, timeout_s: float) -> EndpointStatus:
-    with _channel(endpoint) as channel:
+    with open_channel(endpoint) as channel:
         stub = coordination_pb2_grpc.ClusterStub(channel)
         try:
             return EndpointStatus(endpoint, stub.Status(coordination_pb2.StatusRequest(), timeout=timeout_s))
@@ -59,7 +68,7 @@ def _status_of(endpoint: str, timeout_s: float) -> EndpointStatus:
             return EndpointStatus(endpoint, None, _problem_of(error))
 
 
-def _channel(endpoint: str) -> grpc.Channel:
+def open_channel(endpoint: str) -> grpc.Channel:
     return grpc.insecure_channel(endpoint, options=_QUICK_RECONNECT)
 
 

@@ -71,6 +71,32 @@ def test_a_member_whose_address_nobody_knows_is_listed(answers: dict[str, api.St
     assert "!  c       ?         never seen" in result.output
 
 
+def test_a_former_member_among_the_endpoints_does_not_degrade_the_cluster(
+    answers: dict[str, api.StatusResponse],
+) -> None:
+    answers.update({ENDPOINTS[name]: reply(name) for name in NAMES})
+
+    result = CliRunner().invoke(main, ["status", "--endpoints", "h:1,h:9"])
+
+    assert result.exit_code == 0
+    assert "!  ?       h:9       unreachable" in result.output
+    assert "healthy: a leads, 3 of 3 answer" in result.output
+
+
+def test_a_learner_is_no_voter_that_may_fail(answers: dict[str, api.StatusResponse]) -> None:
+    answers.update({ENDPOINTS[name]: reply(name) for name in NAMES})
+    for answer in answers.values():
+        answer.members[2].learner = True
+
+    both = CliRunner().invoke(main, ["status", "--endpoints", "h:1"])
+    del answers[ENDPOINTS["c"]]
+    without_learner = CliRunner().invoke(main, ["status", "--endpoints", "h:1"])
+
+    assert "healthy: a leads, 2 of 2 answer; none may fail\n" in both.output
+    assert "2 of 2 answer; none may fail; learner c does not answer" in without_learner.output
+    assert (both.exit_code, without_learner.exit_code) == (0, 1)
+
+
 def test_without_a_leader_it_says_what_is_missing(answers: dict[str, api.StatusResponse]) -> None:
     answers["h:3"] = reply("c", leader="")
 
