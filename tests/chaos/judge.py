@@ -9,7 +9,7 @@ from collections import Counter
 from pathlib import Path
 
 from coordsvc.statemachine.commands import Set
-from tests.checkers import zxid_order
+from tests.checkers import sessions, watches, zxid_order
 from tests.checkers.history import CHANGED, OK, UNKNOWN, History, Violation
 from tests.checkers.history_files import read_history
 
@@ -22,9 +22,8 @@ def read_run(directory: Path) -> History:
 
 
 def judge(history: History) -> list[Violation]:
-    violations = zxid_order.check(history)
-    violations += check_counters(history)
-    return violations
+    checks = (zxid_order.check, sessions.check, watches.check, check_counters)
+    return [violation for check in checks for violation in check(history)]
 
 
 def check_counters(history: History) -> list[Violation]:

@@ -145,7 +145,9 @@ class Recorder:
     def _watch_requested(self, record: WatchRecord, session: int) -> None:
         known = self._watches.get(record)
         if known is not None:
-            known.cancelled_ns = None  # A stream that its slow reader had paused goes on where it stopped.
+            # A stream that its slow reader had paused goes on where it stopped: behind what came meanwhile.
+            known.cancelled_ns = None
+            known.is_immediate = False
             return
         noted = history.WatchRecord(
             self.client,

@@ -6,13 +6,16 @@ Rule of this file: whatever was recorded stays in the run's directory; nothing i
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections import Counter
 from collections.abc import Callable
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 
+from coordclient.errors import NoNodeError
+from coordclient.types import Event
 from coordsvc.statemachine.changes import Change, ChangeType
 from coordsvc.statemachine.types import Stat
 from tests.chaos.cluster import GatedCluster
@@ -21,7 +24,7 @@ from tests.chaos.nemesis import Nemesis
 from tests.chaos.plan import ALL_FAULTS, Timing, draw_plan
 from tests.chaos.recorder import Recorder, now_ns
 from tests.chaos.recording_client import RecordingClient
-from tests.checkers.history import Facts, MemberDigest, Violation
+from tests.checkers.history import Facts, History, MemberDigest, Violation
 from tests.checkers.history_files import write_record
 from tests.processes.programs import Program
 
@@ -70,6 +73,7 @@ class Report:
     transactions: int = 0
     events: int = 0
     judged_in_s: float = 0.0
+    history: History = field(default_factory=History)
 
 
 class Run:
@@ -150,17 +154,11 @@ class Run:
         with (self._histories / "final.jsonl").open("w", encoding="utf-8") as file:
             recorder = Recorder("final", file)
             async with RecordingClient(recorder, cluster.endpoints, request_timeout=30.0) as client:
-                paths: dict[str, None] = {}
-                async for event in client.history("/", since=0):
-                    assert event.stat is not None
-                    stat = Stat(*(getattr(event.stat, name) for name in Stat.__slots__))
-                    write_record(
-                        file, Change(ChangeType(event.type), event.path, event.zxid, event.value, stat)
-                    )
-                    paths[event.path] = None
-                    self.report.transactions = event.zxid
-                for path in list(paths)[-FINAL_READS:]:
+                for path in await self._paths(client):
                     await client.exists(path)
+                async for event in client.history("/", since=0):
+                    write_record(file, _change(event))
+                    self.report.transactions = event.zxid
             await cluster.wait_until_equal(within_s=CONVERGES_WITHIN_S)
             statuses = await cluster.statuses()
             for status in statuses:
@@ -172,9 +170,26 @@ class Run:
             name = f"chaos seed {self.settings.seed}"
             write_record(file, Facts(name, healed_ns, now_ns(), oldest))
 
+    async def _paths(self, client: RecordingClient) -> list[str]:
+        """Return some of the nodes that are there at the end, with the counters."""
+        tops = [f"/{name}" for name in await client.get_children("/")]
+        found = [top for top in tops if top.startswith("/counter-")]
+        for top in tops[-FINAL_READS // 10 :]:
+            found.append(top)
+            with contextlib.suppress(NoNodeError):  # Containers go when they are empty.
+                found += [f"{top}/{name}" for name in await client.get_children(top)]
+        return found[:FINAL_READS]
+
     def _judge(self) -> None:
         began = time.monotonic()
         history = read_run(self.settings.directory)
+        self.report.history = history
         self.report.violations = judge(history)
         self.report.events = sum(len(watch.events) for watch in history.watches)
         self.report.judged_in_s = time.monotonic() - began
+
+
+def _change(event: Event) -> Change:
+    assert event.stat is not None
+    stat = Stat(*(getattr(event.stat, part.name) for part in fields(Stat)))
+    return Change(ChangeType(event.type), event.path, event.zxid, event.value, stat)
