@@ -74,7 +74,7 @@ class Operation:
     """One request of a client, from the call to the answer.
 
     Attributes:
-        session: 0 for a request outside any session.
+        session: The one in which it was answered, or else last sent; 0 for a request outside any session.
         number: Its place among the requests of the client, in the order in which they were called.
         completed_ns: None: it never ended.
         outcome: "ok": answered. "fail": certainly without effect, `result` says why. "unknown": anything.

@@ -144,7 +144,7 @@ class HonestService:
         operation.consistency = consistency
         operation.guards = list(guards)
         self.history.operations.append(operation)
-        if isinstance(request, WriteRequest) and session:
+        if isinstance(request, WriteRequest) and session and carried_out:
             operation.sequence = self._sequences[session] + 1
         self._tick()
         zxid, result = self._answer(operation) if carried_out else (0, None)
