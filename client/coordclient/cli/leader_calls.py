@@ -35,6 +35,7 @@ _LOOK_TIMEOUT_S: Final = 1.0
 _CALL_TIMEOUT_S_MIN: Final = 0.5
 _PAUSE_S: Final = 0.2
 _ELSEWHERE: Final = (Code.NO_LEADER, Code.SHUTTING_DOWN)
+_NO_ANSWER: Final = (Code.UNKNOWN_OUTCOME, Code.REQUEST_TIMEOUT)
 _UNSENT: Final = "failed to connect"  # how gRPC says that a request did not leave
 
 
@@ -182,10 +183,9 @@ def _failure(error: grpc.RpcError, leader: Leader, *, changes: bool) -> CoordErr
     failure = error_from_status(error, leader.endpoint)
     if detail is not None and detail.code in _ELSEWHERE:
         return ConnectionLostError(detail.message)
-    if detail is not None and detail.code == Code.INVALID_ARGUMENT:
-        return RequestError(detail.message)  # a fact about the cluster, not a slip of the command line
-    if detail is not None and detail.code != Code.UNKNOWN_OUTCOME:
-        return failure
+    if detail is not None and detail.code not in _NO_ANSWER:
+        # A fact about the cluster; the codes of operations on nodes mean something else to a script.
+        return RequestError(detail.message, code=detail.code)
     if error.code() is grpc.StatusCode.UNIMPLEMENTED:
         return RequestError(
             f"member {leader.name} is of a version that does not know this request: upgrade it"

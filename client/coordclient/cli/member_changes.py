@@ -65,7 +65,7 @@ def _settled(calls: LeaderCalls) -> Members:
 def change_if_agreed(
     calls: LeaderCalls, request: Change, is_done: IsDone, *, force: bool, agree: Callable[[str], bool]
 ) -> Members:
-    """Carry a change out; if it is refused, `force` it, once somebody who heard what is at stake agrees.
+    """Carry a change out; if it would cost the quorum, `force` it, once somebody who heard so agrees.
 
     Raises:
         CoordError: As `change` does.
@@ -73,7 +73,7 @@ def change_if_agreed(
     try:
         return change(calls, request, is_done)
     except RequestError as refusal:
-        if not force or not agree(str(refusal)):
+        if refusal.code != Code.CHECK_FAILED or not force or not agree(str(refusal)):
             raise
     forced = Change()
     forced.CopyFrom(request)
@@ -81,7 +81,26 @@ def change_if_agreed(
     return change(calls, forced, is_done)
 
 
-def wait_until_caught_up(calls: LeaderCalls, name: str, progress: ProgressLine) -> None:
+def change_when_caught_up(
+    calls: LeaderCalls, name: str, progress: ProgressLine, carry_out: Callable[[], Members]
+) -> Members:
+    """Carry a change out as soon as the learner `name`, which it makes a voter, has caught up.
+
+    Raises:
+        CoordError: As `carry_out` does, or that the learner has not caught up in time.
+    """
+    while True:
+        _wait_until_caught_up(calls, name, progress)
+        progress.clear()
+        try:
+            return carry_out()
+        except RequestError as refusal:
+            if refusal.code != Code.CATCHING_UP or calls.is_over:  # It may have fallen behind since the look.
+                raise
+        calls.pause()
+
+
+def _wait_until_caught_up(calls: LeaderCalls, name: str, progress: ProgressLine) -> None:
     """Wait until a learner has nearly all of the log. Whether it is one is for the service to say.
 
     Raises:

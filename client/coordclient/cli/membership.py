@@ -13,7 +13,7 @@ import click
 from coordclient.cli.arguments import Address, MemberName
 from coordclient.cli.command import ServiceCommand, Settings
 from coordclient.cli.leader_calls import LeaderCalls, Members
-from coordclient.cli.member_changes import change, change_if_agreed, find_member, wait_until_caught_up
+from coordclient.cli.member_changes import change, change_if_agreed, change_when_caught_up, find_member
 from coordclient.cli.output import Data, print_data, print_table
 from coordclient.cli.progress import ProgressLine
 from coordproto.v1 import coordination_pb2
@@ -49,7 +49,10 @@ def member() -> None:
 
 @member.command("list", cls=ServiceCommand)
 def list_members(settings: Settings) -> None:
-    """List the members as the leader sees them: role, state, and how much of the log they lack."""
+    """List the members as the leader sees them.
+
+    BEHIND is how many entries of the log a member lacks.
+    """
     members = LeaderCalls(settings).members()
     if not settings.for_people:
         print_data(_members_data(members), settings.output_format)
@@ -62,9 +65,10 @@ def list_members(settings: Settings) -> None:
 @click.argument("name", type=MemberName())
 @click.argument("peer_address", type=Address(), metavar="HOST:PORT")
 def add(settings: Settings, name: str, peer_address: str) -> None:
-    """Announce a learner that is still to be started; HOST:PORT is where members will reach it.
+    """Announce a learner that is still to be started.
 
-    This is not needed before `coordsvc serve --join`, which announces itself; it reserves the name.
+    HOST:PORT is where members will reach it. `coordsvc serve --join` does without this, for it announces
+    itself; announced before, the name and the address are taken.
     """
     calls = LeaderCalls(settings)
     wanted = coordination_pb2.AddMember(name=name, peer_address=peer_address)
@@ -110,12 +114,10 @@ def remove(settings: Settings, name: str, force: bool, yes: bool) -> None:
 def promote(settings: Settings, name: str) -> None:
     """Make a learner a voter, as soon as it has caught up."""
     calls = LeaderCalls(settings)
+    request = _Change(promote=coordination_pb2.PromoteMember(name=name))
     with ProgressLine() as progress:
-        wait_until_caught_up(calls, name, progress)
-        members = change(
-            calls,
-            _Change(promote=coordination_pb2.PromoteMember(name=name)),
-            lambda members: _is_voter(members, name),
+        members = change_when_caught_up(
+            calls, name, progress, lambda: change(calls, request, lambda members: _is_voter(members, name))
         )
     _tell(settings, members, f"{name} is a voter now")
 
@@ -131,15 +133,18 @@ def replace(settings: Settings, old: str, new: str, force: bool, yes: bool) -> N
     OLD stops by itself; a leader hands over first. Start NEW before with coordsvc serve --join.
     """
     calls = LeaderCalls(settings)
+    request = _Change(replace=coordination_pb2.ReplaceMember(name=old, by=new))
+
+    def is_done(members: Members) -> bool:
+        return find_member(members, old) is None and _is_voter(members, new)
+
     with ProgressLine() as progress:
-        wait_until_caught_up(calls, new, progress)
-    members = change_if_agreed(
-        calls,
-        _Change(replace=coordination_pb2.ReplaceMember(name=old, by=new)),
-        lambda members: find_member(members, old) is None and _is_voter(members, new),
-        force=force,
-        agree=_agreement(yes=yes),
-    )
+        members = change_when_caught_up(
+            calls,
+            new,
+            progress,
+            lambda: change_if_agreed(calls, request, is_done, force=force, agree=_agreement(yes=yes)),
+        )
     _tell(settings, members, f"{new} is a voter now, in the place of {old}, which is removed")
 
 

@@ -23,12 +23,16 @@ class ProgressLine:
             sys.stderr.write(_CLEAR_LINE + text)
             sys.stderr.flush()
 
+    def clear(self) -> None:
+        if self._text:
+            self._text = ""
+            sys.stderr.write(_CLEAR_LINE)
+            sys.stderr.flush()
+
     def __enter__(self) -> Self:
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._text:
-            sys.stderr.write(_CLEAR_LINE)
-            sys.stderr.flush()
+        self.clear()

@@ -11,6 +11,7 @@ from click.testing import CliRunner, Result
 
 from coordclient.cli import leader_calls, main
 from coordproto.v1 import coordination_pb2 as api
+from coordproto.v1 import data_pb2
 from tests.unit.cli.fake_cluster import LAST_INDEX, Code, FakeCluster, FakeMember, refuse
 
 Failure = Callable[[FakeMember, grpc.ServicerContext], None]
@@ -39,8 +40,8 @@ def names(cluster: FakeCluster) -> list[str]:
     return sorted(cluster.infos)
 
 
-def refused(message: str) -> Failure:
-    return lambda _, context: refuse(context, Code.INVALID_ARGUMENT, message)
+def refused(message: str, code: data_pb2.ErrorCode.ValueType = Code.CHECK_FAILED) -> Failure:
+    return lambda _, context: refuse(context, code, message)
 
 
 def not_leading(_: FakeMember, context: grpc.ServicerContext) -> None:
@@ -228,6 +229,16 @@ def test_force_says_what_is_at_stake_and_goes_through(cluster: FakeCluster) -> N
     assert [request.force for request in cluster.requests] == [False, True]
 
 
+@pytest.mark.parametrize("code", [Code.INVALID_ARGUMENT, Code.LIMIT_EXCEEDED, Code.NODE_EXISTS])
+def test_force_is_for_the_quorum_only(cluster: FakeCluster, code: data_pb2.ErrorCode.ValueType) -> None:
+    cluster.failures = [refused("c is the last voting member", code)]
+    result = coordctl(cluster, "member", "remove", "c", "--force")
+
+    assert result.exit_code == 1
+    assert result.stderr == "coordctl: c is the last voting member\n"
+    assert len(cluster.requests) == 1
+
+
 def test_force_is_not_used_where_it_is_not_needed(cluster: FakeCluster) -> None:
     result = coordctl(cluster, "member", "remove", "c", "--force")
 
@@ -273,6 +284,16 @@ def test_a_learner_is_promoted_once_it_has_caught_up(cluster: FakeCluster) -> No
     assert cluster.looks == 3, "it is at most 1000 entries behind after three looks"
     assert learner.role == api.VOTER
     assert text.startswith("d is a voter now\n4 voters, 4 up, 3 needed")
+
+
+def test_a_learner_that_fell_behind_again_is_waited_for(cluster: FakeCluster) -> None:
+    cluster.add("d", learner=True)
+    cluster.failures = [refused("d has not caught up", Code.CATCHING_UP)]
+
+    done(coordctl(cluster, "member", "promote", "d"))
+
+    assert len(cluster.requests) == 2
+    assert cluster.infos["d"].role == api.VOTER
 
 
 @pytest.mark.parametrize(
