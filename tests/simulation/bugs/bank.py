@@ -56,7 +56,11 @@ class Bug:
 
 def all_bugs() -> list[Bug]:
     """Return every bug of the bank, by layer from the bottom up."""
-    return [bug for layer in ("consensus", "statemachine", "replica", "sdk") for bug in _bugs_of(layer)]
+    return [
+        bug
+        for layer in ("consensus", "membership", "statemachine", "replica", "sdk")
+        for bug in _bugs_of(layer)
+    ]
 
 
 def _bugs_of(layer: str) -> Iterator[Bug]:
