@@ -1,0 +1,104 @@
+"""Lets a member die at a failpoint while clients go on, and brings it back.
+
+Rule of this file: a crash that did not happen fails the test: every case must reach its point.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import operator
+import signal
+import subprocess
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import partial
+from pathlib import Path
+
+from coordclient import AsyncClient
+from coordsvc.storage.failpoints import VARIABLE
+from tests.crashes.failing_disk import FailingDisk
+from tests.crashes.remains import Remains, check_that_they_agree, read_remains
+from tests.processes.cluster import ClusterProcesses, MemberProcess
+from tests.processes.conditions import eventually
+from tests.processes.workload import CountingClients, stored_counts
+
+TRIMMING_SOON = ("--log-trim-entries", "20", "--log-keep-entries", "5")
+REQUEST_TIMEOUT_S = 60.0
+DIES_WITHIN_S = 30.0
+SHORT_SESSION_S = 6.0
+
+
+class SweptCluster:
+    """A cluster whose members can be made to die at failpoints, with or without a loss of power."""
+
+    def __init__(self, directory: Path, members: int) -> None:
+        self.processes = ClusterProcesses(directory, *TRIMMING_SOON, members=members)
+        self.crashes: list[str] = []
+        self._disks: dict[str, FailingDisk] = {}
+        for member in self.processes:
+            disk = FailingDisk(directory / f"disk-{member.name}", member.data_dir)
+            self._disks[member.name] = disk
+            member.environment |= disk.environment
+
+    async def crash(self, member: MemberProcess, point: str, *, power_lost: bool) -> None:
+        """Start the member, and wait until it has died at `point` (`NAME` or `NAME@COUNT`)."""
+        member.environment[VARIABLE] = point
+        self.processes.start(member)
+        await self.wait_for_crash(member, power_lost=power_lost)
+
+    async def wait_for_crash(self, member: MemberProcess, *, power_lost: bool) -> None:
+        armed = member.environment.pop(VARIABLE)
+        try:
+            code = await member.exit_code(within_s=DIES_WITHIN_S)
+        except subprocess.TimeoutExpired as error:
+            raise AssertionError(f"{member} never came to {armed}") from error
+        assert code == -signal.SIGKILL, f"{member} ended with {code} before {armed}"
+        assert f"failpoint {armed.partition('@')[0]} reached" in member.log_text().splitlines()[-1]
+        if power_lost:
+            self._disks[member.name].lose_unsynced()
+        self.crashes.append(f"{member.name}: {armed}")
+
+    async def stop_and_compare(self) -> list[Remains]:
+        """Stop everybody in good order; what they leave behind must agree."""
+        status = await self.processes.wait_until_equal()
+        for member in self.processes:
+            await member.stop()
+        remains = [read_remains(member.data_dir, status.cluster_id, member.name) for member in self.processes]
+        check_that_they_agree(remains)
+        return remains
+
+
+@asynccontextmanager
+async def load(cluster: ClusterProcesses) -> AsyncIterator[CountingClients]:
+    """Counting clients, and sessions with ephemerals that end, until the end of the block.
+
+    Afterwards every acknowledged write is there, once, and no ephemeral outlives its session.
+    """
+    async with AsyncClient(cluster.endpoints, request_timeout=REQUEST_TIMEOUT_S) as client:
+        await client.ensure_path("/ephemerals")
+    enough = asyncio.Event()
+    async with CountingClients(
+        cluster.endpoints, request_timeout=REQUEST_TIMEOUT_S, session_timeout=120.0
+    ) as clients:
+        opening = asyncio.create_task(_open_and_close_sessions(cluster.endpoints, enough))
+        try:
+            yield clients
+        finally:
+            enough.set()
+            await opening
+    async with AsyncClient(cluster.endpoints, request_timeout=REQUEST_TIMEOUT_S) as client:
+        assert await stored_counts(client, list(clients.acknowledged)) == clients.acknowledged
+        await eventually(
+            "all ephemerals are gone",
+            partial(client.get_children, "/ephemerals"),
+            within_s=3 * SHORT_SESSION_S,
+            until=operator.not_,
+        )
+
+
+async def _open_and_close_sessions(endpoints: str, enough: asyncio.Event) -> None:
+    while not enough.is_set():
+        async with AsyncClient(
+            endpoints, request_timeout=REQUEST_TIMEOUT_S, session_timeout=SHORT_SESSION_S
+        ) as client:
+            await client.create("/ephemerals/node-", ephemeral=True, sequential=True)
