@@ -1,0 +1,187 @@
+"""What must hold at every step of every member: R of one node, G of the cluster, and what a disk must hold.
+
+Rule of this file: it only looks. What it names (R1, G5, ...) is what `docs/guarantees.md` names.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from coordproto.v1 import peer_pb2
+from coordsvc.codec.entries import split_entry
+from coordsvc.raft.invariants import ClusterChecker, Observation, check_node, check_step, observe
+from coordsvc.raft.messages import MessageType
+from coordsvc.raft.state import Role
+from coordsvc.raft.types import Entry, EntryKind, Index, NodeId, Term
+from tests.simulation.disk import LogImage
+from tests.simulation.ledger import Ledger
+from tests.simulation.members import SimulatedMember
+from tests.simulation.probes import Probes
+
+# What a node says of a term before its disk knows it, without harm: nobody counts on it after a crash.
+_PROMISE_NOTHING = (
+    MessageType.PRE_VOTE,
+    MessageType.PRE_VOTE_RESPONSE,
+    MessageType.HEARTBEAT_RESPONSE,
+    MessageType.READ_INDEX,
+    MessageType.READ_INDEX_RESPONSE,
+)
+_VERIFY_EVERY = 64  # entries applied by one member, between two looks at its whole tree
+
+
+@dataclass(slots=True)
+class _Seen:
+    observation: Observation | None = None
+    applied: int = 0
+    leader: NodeId | None = None
+
+
+@dataclass(slots=True)
+class Violation(Exception):  # noqa: N818 - the word that the reports use
+    """An invariant does not hold."""
+
+    invariant: str
+    text: str
+    details: list[str] = field(default_factory=list)
+
+    def __str__(self) -> str:
+        return f"{self.invariant}: {self.text}"
+
+
+class Invariants:
+    """Implements `members.Watcher`, and looks at what members say to each other."""
+
+    def __init__(self, probes: Probes) -> None:
+        self.probes = probes
+        self.ledger = Ledger(probes)
+        self.cluster = ClusterChecker()
+        self.images: dict[NodeId, LogImage] = {}  # the synced logs, of running and of stopped members
+        self.commit: Index = 0
+        self._seen: dict[NodeId, _Seen] = {}
+        self._votes: dict[tuple[NodeId, Term], NodeId] = {}
+        self._reads_before = 0
+
+    # -- steps of members --------------------------------------------------------------------------
+
+    def started(self, member: SimulatedMember) -> None:
+        self.cluster.forget(member.name)
+        self.images[member.name] = member.disk.log
+        raft = member.replica.state.raft
+        voted = self._votes.get((member.name, raft.term))
+        assert voted is None or raft.vote == voted, f"R2: {member.name} forgot its vote for {voted}"
+        self._seen[member.name] = _Seen()
+        self.stepped(member)
+
+    def stepped(self, member: SimulatedMember) -> None:
+        """The member has handled one input: R and G on the node that moved."""
+        node = member.replica.state.raft
+        seen = self._seen[member.name]
+        before, after = seen.observation, observe(node)
+        if before == after:
+            return
+        seen.observation = after
+        if before is not None:
+            check_step(before, after, node)
+            self._note(before, after, node.state.configurations.newest.voters, member.name)
+        check_node(node)
+        self.images[member.name] = member.disk.log
+        self.cluster.check((node,), self.images)
+        self.commit = max(self.commit, after.commit)
+
+    def _note(
+        self, before: Observation, after: Observation, voters: tuple[NodeId, ...], name: NodeId
+    ) -> None:
+        if before.role is Role.CANDIDATE and after.role is Role.FOLLOWER:
+            self.probes.hit("a candidate lost an election")
+        if before.role is Role.LEADER and after.role is not Role.LEADER:
+            self.probes.hit("a leader stepped down")
+        if after.role is Role.LEADER and name not in voters:
+            self.probes.hit("a leader was not in the new configuration")
+
+    def ended(self, member: SimulatedMember) -> None:
+        """The process is about to end, as the members' last word: what does a crash catch here?"""
+        node = member.replica.state.raft
+        if node.is_leader and node.last_index > node.commit_index:
+            self.probes.hit("a leader crashed between append and commit")
+        if member.disk.has_unsynced:
+            self.probes.hit("a member crashed with unsynced writes")
+        if node.vote is not None and node.vote != member.name and node.leader is None:
+            self.probes.hit("a member crashed after it had voted")
+
+    def applying(self, member: SimulatedMember, entry: Entry) -> None:
+        """The member is about to apply this entry; the ledger must know why its sessions end."""
+        machine = member.machine
+        if entry.index <= self.ledger.index or entry.kind is not EntryKind.NORMAL or not entry.data:
+            return
+        self.cluster_commits(entry)
+        for command in split_entry(entry.data).commands:
+            if command.WhichOneof("command") == "end_session":
+                machine.ending_is_expiry = command.end_session.expired
+
+    def cluster_commits(self, entry: Entry) -> None:
+        known = self.cluster.committed.get(entry.index)
+        assert known is not None, f"G4: entry {entry.index} is applied and not known to be committed"
+        assert known[0] == entry.term, (
+            f"G4: entry {entry.index} of term {entry.term} is not the committed one"
+        )
+
+    def received(self, member: SimulatedMember) -> None:
+        self.ledger.received(member.machine)
+        self.probes.hit("a snapshot was installed")
+        if member.replica.state.by_session:
+            self.probes.hit("a snapshot was installed on a member with clients")
+        member.machine.verify()
+
+    def applied(self, member: SimulatedMember) -> None:
+        seen = self._seen[member.name]
+        seen.applied += 1
+        if seen.applied % _VERIFY_EVERY == 0:
+            member.machine.verify()
+
+    def stopped_itself(self, member: SimulatedMember, reason: str) -> None:
+        raise Violation("G9", f"{member.name} stopped itself: {reason}")
+
+    # -- messages ----------------------------------------------------------------------------------
+
+    def said(self, member: SimulatedMember, message: peer_pb2.RaftMessage) -> None:
+        """A message leaves: what it asserts is on the disk (R9), and no vote is given twice (R2)."""
+        if message.type in _PROMISE_NOTHING or not message.term or message.reject:
+            return
+        durable = member.disk.log.hard_state
+        name = member.name
+        kind = MessageType(message.type).name
+        assert durable.term >= message.term, f"R9: {name} says {kind} in term {message.term} before its disk"
+        if message.type == MessageType.VOTE_RESPONSE:
+            voted = self._votes.setdefault((name, message.term), message.to)
+            assert voted == message.to, f"R2: {name} voted for {voted} and {message.to} in {message.term}"
+            if durable.term == message.term:
+                assert durable.vote == message.to, f"R9: {name} votes for {message.to} before its disk has it"
+        elif message.type == MessageType.VOTE and durable.term == message.term:
+            assert durable.vote == name, f"R9: {name} asks for votes before its own is on disk"
+        elif message.type == MessageType.APPEND_RESPONSE and not message.reject:
+            if durable.term == message.term:
+                last = member.disk.log.last_index()
+                assert last >= message.index, (
+                    f"R9: {name} acknowledges {message.index}, its disk ends at {last}"
+                )
+
+    # -- at the end, and after crashes -----------------------------------------------------------------
+
+    def check_committed_is_somewhere(
+        self, members: list[SimulatedMember], voters: tuple[NodeId, ...]
+    ) -> None:
+        """G6: in every quorum at least one durable log holds the whole committed prefix."""
+        last = max(self.cluster.committed, default=0)
+        if not last:
+            return
+        term = self.cluster.committed[last][0]
+        holders = 0
+        for member in members:
+            image = member.disk.log
+            if member.name not in voters:
+                continue
+            if image.start_index > last or (
+                image.start_index <= last <= image.last_index() and image.term(last) == term
+            ):
+                holders += 1
+        assert holders > len(voters) // 2, f"G6: entry {last} is on {holders} of {len(voters)} disks"

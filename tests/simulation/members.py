@@ -1,0 +1,538 @@
+"""One simulated member: a disk, and a process over it that does what `coordsvc.server.member` does.
+
+One pass of `_pump` takes what must be written and gives it to the storage thread, sends what may be sent,
+applies committed entries for a slice, and wakes the clients that have answers; one write is outstanding at a
+time. Opening follows `coordsvc.server.opening`, trimming `coordsvc.server.log_trimming`.
+
+Rule of this file: like the shell that it stands for, it decides nothing about consensus, sessions or trees.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Protocol, cast
+
+from coordproto.v1 import peer_pb2
+from coordsvc.codec.peer_messages import decode_configuration, encode_configuration
+from coordsvc.raft.node import RaftConfig, RaftNode
+from coordsvc.raft.ready import Persist
+from coordsvc.raft.types import Configuration, Entry, Index
+from coordsvc.replica.core import Replica
+from coordsvc.replica.effects import Effects
+from coordsvc.replica.settings import ReplicaSettings
+from coordsvc.statemachine.types import Limits
+from coordsvc.storage.log_store import LogStore
+from coordsvc.storage.recovery import recover_log
+from tests.simulation.client_links import ServerEnd
+from tests.simulation.clocks import MemberClock
+from tests.simulation.disk import (
+    DiskFailedError,
+    LogChange,
+    PowerCutError,
+    SimulatedDisk,
+    SimulatedTree,
+    StorageThread,
+    TreeFiles,
+)
+from tests.simulation.ledger import Ledger, WatchedMachine
+from tests.simulation.network import Greeting, PeerNetwork
+from tests.simulation.plan import Plan
+from tests.simulation.snapshots import SnapshotReceiver, SnapshotSenders
+from tests.simulation.world import MICROSECOND, SECOND, World
+
+RESTART_AFTER_NS = SECOND // 2  # a supervisor starts a member that stopped with an error
+
+
+class Watcher(Protocol):
+    """Who looks at every step of every member: the invariants."""
+
+    def started(self, member: SimulatedMember) -> None: ...
+
+    def stepped(self, member: SimulatedMember) -> None: ...
+
+    def ended(self, member: SimulatedMember) -> None: ...
+
+    def said(self, member: SimulatedMember, message: peer_pb2.RaftMessage) -> None: ...
+
+    def applying(self, member: SimulatedMember, entry: Entry) -> None: ...
+
+    def applied(self, member: SimulatedMember) -> None: ...
+
+    def received(self, member: SimulatedMember) -> None: ...
+
+    def stopped_itself(self, member: SimulatedMember, reason: str) -> None: ...
+
+
+class SimulatedMember:
+    """`is_up`: the process runs (it may stand still). The disk outlives it."""
+
+    def __init__(
+        self,
+        world: World,
+        plan: Plan,
+        network: PeerNetwork,
+        name: str,
+        clock: MemberClock,
+        watcher: Watcher,
+        ledger: Ledger,
+    ) -> None:
+        self.world = world
+        self.plan = plan
+        self.network = network
+        self.name = name
+        self.clock = clock
+        self.ledger = ledger
+        self.disk = SimulatedDisk(world, name)
+        self.is_up = False
+        self.is_retired = False  # removed, or its disk is lost: this name does not come back
+        self.is_stopping = False
+        self.server_ends: dict[int, ServerEnd] = {}
+        self.disk_factor = 1  # everything takes so many times longer
+        self.late_ticks_ms = 0  # ticks come up to so much late
+        self.peers: tuple[str, ...] = ()
+        self.limits = Limits(
+            history_changes=plan.cluster.history_changes, results_per_session=plan.cluster.results_per_session
+        )
+        self.on_point: Callable[[SimulatedMember, str], None] = _no_point
+        self.last_error = ""
+        self.crash_after = 0  # not 0: so many steps of the disk, and then a crash
+        self.crash_loses_power = True
+        self._watcher = watcher
+        self._process = 0
+        self._replica: Replica | None = None
+        self._paused = False
+        self._held: list[tuple[int, Callable[[], None]]] = []
+        self._pump_scheduled = False
+        self._secrets = 0
+        self._delays = 0
+
+    # -----------------------------------------------------------------------------------------
+    # Life
+
+    @property
+    def replica(self) -> Replica:
+        assert self._replica is not None, f"{self.name} was never started"
+        return self._replica
+
+    def is_running(self) -> bool:
+        return self.is_up
+
+    def is_listening(self) -> bool:
+        return self.is_up and not self.is_stopping
+
+    def process(self) -> int:
+        return self._process
+
+    def address(self) -> str:
+        return f"{self.name}:7400"
+
+    def start(self) -> None:
+        """Start a process over what the disk holds."""
+        assert not self.is_up, f"{self.name} is up"
+        if self.disk.is_full:
+            return
+        self._process += 1
+        self.is_up = True
+        self.is_stopping = False
+        self._paused = False
+        self._held.clear()
+        self._pump_scheduled = False
+        self.storage = StorageThread(self.world, self._storage_failed)
+        self.storage.after_step = self._after_disk_step
+        self.sender = SnapshotSenders(self)
+        self.receiver = SnapshotReceiver(self)
+        self._trim_under_way = False
+        self.world.trace(self.name, "start", self._process)
+        self._open()
+        self._watcher.started(self)
+        for peer in self.peers:
+            if peer != self.name:
+                self.network.link(self.name, peer).dial()
+        process = self._process
+        first_ns = self.world.draw_below(self._tick_ns(), "first-tick", self.name, process)
+        self.world.at(first_ns, lambda: self.feed(process, self._tick))
+        self.changed()
+
+    def _open(self) -> None:
+        disk, cluster = self.disk, self.plan.cluster
+        self.log = disk.log.copy()
+        self.tree = SimulatedTree(disk.tree, lambda: disk.check("write"))
+        machine = WatchedMachine(self.tree, self.limits, cluster.cache_bytes, self.ledger)
+        self.machine = machine
+        if machine.applied_index:
+            machine.verify()
+        recover_log(cast("LogStore", self.log), machine.applied_index, disk.installed)
+        if self.log.start_index != disk.log.start_index:
+            disk.log = self.log.copy()  # `reset_to` is synced
+        if not machine.configuration:
+            initial = Configuration(self.plan.voters(), learners=self.plan.learners())
+            machine.set_configuration(encode_configuration(initial).SerializeToString())
+        configuration = decode_configuration(peer_pb2.RaftConfiguration.FromString(machine.configuration))
+        hard_state = replace(
+            self.log.hard_state, commit=max(self.log.hard_state.commit, machine.applied_index)
+        )
+        raft = RaftNode(
+            self._raft_config(),
+            self.log,
+            hard_state,
+            configuration,
+            machine.applied_index,
+            self._election_draw,
+        )
+        if configuration.voters == (self.name,):
+            raft.campaign()
+        first_number = self.world.draw_below(1 << 48, "first-number", self.name, self._process) << 14
+        self._replica = Replica(
+            self.name,
+            raft,
+            machine,
+            self._settings(),
+            client_address=self.address(),
+            first_number=first_number,
+        )
+        self._set_time()
+
+    def _raft_config(self) -> RaftConfig:
+        cluster = self.plan.cluster
+        return RaftConfig(
+            self.name,
+            election_ticks=cluster.election_ticks,
+            heartbeat_ticks=cluster.heartbeat_ticks,
+            append_bytes_max=cluster.append_bytes_max,
+            inflight_messages_max=cluster.inflight_messages_max,
+            uncommitted_bytes_max=cluster.uncommitted_bytes_max,
+            committed_bytes_max=cluster.committed_bytes_max,
+            cached_bytes_max=cluster.cached_bytes_max,
+        )
+
+    def _settings(self) -> ReplicaSettings:
+        cluster = self.plan.cluster
+        return ReplicaSettings(
+            election_timeout_ms=cluster.election_ticks * cluster.tick_ms,
+            entry_bytes_max=cluster.entry_bytes_max,
+            session_timeout_ms_min=cluster.session_timeout_ms_min,
+            inflight_per_session_max=cluster.inflight_per_session_max,
+            watches_per_session_max=cluster.watches_per_session_max,
+            catch_up_changes=cluster.catch_up_changes,
+            digest_interval=cluster.digest_interval,
+        )
+
+    def _election_draw(self, bound: int) -> int:
+        self._delays += 1
+        return self.world.draw_below(bound, "election", self.name, self._process, self._delays)
+
+    def crash(self, *, loses_power: bool, is_told: bool = True) -> None:
+        """The process is gone. With the power, what was not synced may be lost too."""
+        if not self.is_up:
+            return
+        self.world.trace(self.name, "crash", loses_power)
+        self._end(is_told=is_told)
+        self.disk.crash(loses_power=loses_power)
+
+    def _end(self, *, is_told: bool) -> None:
+        self._watcher.ended(self)
+        self.is_up = False
+        self._process += 1
+        self.storage.kill()
+        self._held.clear()
+        self.network.process_ended(self.name, is_told=is_told)
+        ends, self.server_ends = self.server_ends, {}
+        for end in ends.values():
+            end.process_ended(is_told=is_told)
+
+    def fail(self, reason: str) -> None:
+        """The member stops by itself; whoever runs it starts it again after a while."""
+        if not self.is_up:
+            return
+        self.world.trace(self.name, "stops", reason)
+        self.last_error = reason
+        self.crash(loses_power=False)
+        self.world.at(RESTART_AFTER_NS, self._restart)
+
+    def _restart(self) -> None:
+        if not self.is_up and not self.is_retired:
+            self.start()
+
+    def pause(self) -> None:
+        """The whole member stands still; what reaches it waits."""
+        self.world.trace(self.name, "pause")
+        self._paused = True
+
+    def resume(self) -> None:
+        if not self._paused or not self.is_up:
+            self._paused = False
+            return
+        self.world.trace(self.name, "resume")
+        self._paused = False
+        held, self._held = self._held, []
+        for process, handler in held:
+            self.feed(process, handler)
+
+    @property
+    def is_paused(self) -> bool:
+        return self._paused
+
+    def stop_gracefully(self) -> None:
+        """Send the clients elsewhere and hand leadership over, as at SIGTERM. `crash` ends it."""
+        if not self.is_up or self._paused:
+            return
+        self.world.trace(self.name, "stopping")
+        self.is_stopping = True
+        replica = self.replica
+        raft = replica.state.raft
+
+        def begin() -> None:
+            replica.ask_to_move("this member is stopping")
+            if raft.is_leader:
+                followers = raft.status().followers
+                voters = [
+                    name
+                    for name in raft.configuration.voters
+                    if name in followers and self.network.link(self.name, name).is_up
+                ]
+                if voters:
+                    raft.transfer_leader(max(voters, key=lambda name: (followers[name].match, name)))
+
+        self.feed(self._process, begin)
+
+    # -----------------------------------------------------------------------------------------
+    # Inputs
+
+    def feed(self, process: int, handler: Callable[[], None]) -> None:
+        """Have this process handle an input; when it stands still, later; never in another process."""
+        if process != self._process or not self.is_up:
+            return
+        if self._paused:
+            self._held.append((process, handler))
+            return
+        self._guarded(handler)
+        if self.is_up and process == self._process:
+            self.changed()
+
+    def _guarded(self, handler: Callable[[], None]) -> None:
+        """Run a piece of the member; whatever ends it ends only the member."""
+        self._set_time()
+        try:
+            handler()
+        except DiskFailedError as failure:
+            self.fail(str(failure))
+        except PowerCutError:
+            self.crash(loses_power=self.crash_loses_power)
+        else:
+            if self.is_up:
+                self._watcher.stepped(self)
+
+    def _set_time(self) -> None:
+        self.replica.set_time(self.clock.monotonic_ms(), self.clock.wall_ms())
+
+    def _tick_ns(self) -> int:
+        return self.clock.delay_ns(self.plan.cluster.tick_ms)
+
+    def _tick(self) -> None:
+        process = self._process
+        self.replica.tick(self.clock.monotonic_ms(), self.clock.wall_ms())
+        self.world.at(self._tick_ns() + self.late_tick_ns(), lambda: self.feed(process, self._tick))
+
+    def late_tick_ns(self) -> int:
+        """How much later than due the next tick comes: the machine is busy."""
+        if not self.late_ticks_ms:
+            return 0
+        self._delays += 1
+        return self.world.draw_below(self.late_ticks_ms, "late", self.name, self._delays) * 1_000_000
+
+    def frames(self, peer: str, frames: list[peer_pb2.PeerFrame]) -> None:
+        """Frames of a peer have arrived."""
+        ordinary = []
+        for frame in frames:
+            kind = frame.WhichOneof("body")
+            if kind == "snapshot_chunk":
+                self.receiver.take(peer, frame.snapshot_chunk)
+            elif kind == "snapshot_status":
+                self.sender.take(peer, frame.snapshot_status)
+            else:
+                ordinary.append(frame)
+        self.replica.receive(peer, ordinary)
+
+    def link_up(self, peer: str, client_address: str) -> None:
+        self.replica.peer_up(peer, client_address)
+
+    def link_down(self, peer: str, closed_by_host: bool) -> None:
+        self.replica.peer_down(peer, closed_by_host=closed_by_host)
+        self.sender.link_down(peer)
+
+    def greeting(self) -> Greeting:
+        return Greeting(self.disk.member_id, f"{self.name}:7401", self.address())
+
+    def greeted(self, peer: str, greeting: Greeting) -> tuple[int, int] | None:
+        return None
+
+    def refused(self, peer: str, cause: int, configuration_index: int) -> None:
+        """Nothing to do before the configuration can change."""
+
+    def fresh_secret(self) -> bytes:
+        self._secrets += 1
+        return self.world.draw("secret", self.name, self._process, self._secrets).to_bytes(8, "big") * 2
+
+    # -----------------------------------------------------------------------------------------
+    # The pump
+
+    def changed(self) -> None:
+        """The replica was fed: let it speak soon; what comes meanwhile shares the pass."""
+        if not self._pump_scheduled:
+            self._pump_scheduled = True
+            process = self._process
+            self.world.at(self.plan.cluster.pump_delay_us * MICROSECOND, lambda: self._pump_if(process))
+
+    def _pump_if(self, process: int) -> None:
+        if process != self._process or not self.is_up:
+            return
+        if self._paused:
+            self._held.append((process, self._pump))
+            return
+        self._guarded(self._pump)
+
+    def _pump(self) -> None:
+        self._pump_scheduled = False
+        self._let_speak()
+        self._apply_for_a_while()
+        self._let_speak()
+
+    def _let_speak(self) -> None:
+        if not self.is_up:
+            return
+        replica = self.replica
+        persist = replica.take_ready()
+        if persist is not None:
+            self._start_persist(persist)
+        self._carry_out(replica.take_effects())
+
+    def _apply_for_a_while(self) -> None:
+        replica = self.replica
+        for _ in range(self.plan.cluster.apply_slice):
+            if not replica.has_work:
+                return
+            committed = replica._committed
+            entry = committed[0] if committed else None
+            if entry is not None:
+                self._watcher.applying(self, entry)
+            replica.apply_next()
+            if entry is not None:
+                self._watcher.applied(self)
+        if replica.has_work:
+            self.changed()
+
+    def _carry_out(self, effects: Effects) -> None:
+        for event, fields in effects.notes:
+            self.world.trace(self.name, event, *fields.values())
+        for peer, frames in effects.frames.items():
+            self.send(peer, frames)
+        for number in effects.connections:
+            end = self.server_ends.get(number)
+            if end is not None:
+                end.wake()
+        for peer in effects.snapshots:
+            self.sender.start(peer)
+        if effects.stop:
+            self._watcher.stopped_itself(self, effects.stop)
+            self.fail(effects.stop)
+
+    def send(self, peer: str, frames: list[bytes]) -> bool:
+        """Send encoded frames to a peer. False if they were dropped."""
+        decoded = []
+        for data in frames:
+            frame = peer_pb2.PeerFrame.FromString(data)
+            if frame.HasField("raft"):
+                self._watcher.said(self, frame.raft)
+            decoded.append(frame)
+        return self.network.link(self.name, peer).send(decoded)
+
+    # -----------------------------------------------------------------------------------------
+    # Disk
+
+    def latency_ns(self, mean_us: int) -> int:
+        """Draw how long the disk takes."""
+        self._delays += 1
+        draw = self.world.draw("disk", self.name, self._process, self._delays)
+        base_ns = mean_us * MICROSECOND
+        return (base_ns // 2 + draw % (base_ns + 1)) * self.disk_factor
+
+    def write_ns(self) -> int:
+        return self.latency_ns(self.plan.disk.write_us)
+
+    def sync_ns(self) -> int:
+        return self.latency_ns(self.plan.disk.sync_us)
+
+    def on_storage_thread(
+        self, steps: list[tuple[int, Callable[[], None]]], then: Callable[[], None]
+    ) -> None:
+        """Do the steps on the storage thread, then `then` in the member."""
+        process = self._process
+        self.storage.submit(steps, lambda: self.feed(process, then))
+
+    def _start_persist(self, persist: Persist) -> None:
+        if persist.snapshot is not None:
+            self.receiver.install(persist)
+            return
+        disk = self.disk
+        change = LogChange(persist.hard_state, list(persist.entries))
+        steps = [(self.write_ns(), lambda: disk.write_log(change))]
+        if persist.must_sync:
+            steps.append((self.sync_ns(), disk.sync_log))
+        self.on_point(self, "before write")
+        self.on_storage_thread(steps, lambda: self._persisted(persist))
+
+    def _persisted(self, persist: Persist) -> None:
+        if persist.entries and persist.entries[0].index <= self.log.last_index():
+            self.ledger.probes.hit("a divergent tail was truncated")
+        self.log.write(persist.hard_state, persist.entries, persist.snapshot)
+        self.replica.persisted(persist)
+        self._consider_trimming()
+
+    def _after_disk_step(self, is_last: bool) -> None:
+        if self.crash_after:
+            self.crash_after -= 1
+            if not self.crash_after:
+                raise PowerCutError
+        self.on_point(self, "after sync" if is_last else "after write")
+
+    def replace_tree(self, files: TreeFiles) -> None:
+        """A received tree takes the place of ours, in memory; on disk it has already."""
+        self.tree = SimulatedTree(files, lambda: self.disk.check("write"))
+        self.machine = WatchedMachine(self.tree, self.limits, self.plan.cluster.cache_bytes, self.ledger)
+        self.replica.replace_machine(self.machine)
+        self._watcher.received(self)
+
+    def _storage_failed(self, failure: Exception) -> None:
+        if isinstance(failure, PowerCutError):
+            self.crash(loses_power=self.crash_loses_power)
+        else:
+            self.fail(str(failure))
+
+    def _consider_trimming(self) -> None:
+        """Trim the log behind a synced tree, as `LogTrimmer` does."""
+        cluster, log = self.plan.cluster, self.log
+        length = log.last_index() - log.first_index() + 1
+        if self._trim_under_way or length <= cluster.log_trim_entries:
+            return
+        applied = self.replica.state.machine.applied_index
+        index = min(applied, log.last_index() - cluster.log_keep_entries, self.sender.oldest_index(applied))
+        if index < log.first_index():
+            return
+        self._trim_under_way = True
+        disk = self.disk
+        steps = [
+            (self.sync_ns(), disk.sync_tree),
+            (self.write_ns(), lambda: disk.write_log(LogChange(trim=index))),
+        ]
+        self.on_storage_thread(steps, lambda: self._trimmed(index))
+
+    def _trimmed(self, index: Index) -> None:
+        self._trim_under_way = False
+        self.ledger.probes.hit("the log was trimmed")
+        self.log.trim(index)
+        self.replica.state.raft.log_trimmed()
+
+
+def _no_point(_member: SimulatedMember, _point: str) -> None:
+    """Nothing happens at the points where the disk could be caught."""

@@ -1,0 +1,64 @@
+"""Rare situations that a campaign must have been in at least once, or it proves little.
+
+Rule of this file: names and counts only. `ALL` is the list; a probe that is not in it is an error.
+"""
+
+from __future__ import annotations
+
+ALL = (
+    "a leader crashed between append and commit",
+    "a member crashed with unsynced writes",
+    "a member crashed after it had voted",
+    "a crash lost a written, unsynced vote or entry",
+    "a crash took back applied entries",
+    "a crash came between the switch of the tree and the reset of the log",
+    "a divergent tail was truncated",
+    "a snapshot was installed",
+    "a snapshot was installed on a member with clients",
+    "a snapshot was refused or not wanted any more",
+    "a snapshot stream failed",
+    "a candidate lost an election",
+    "a leader stepped down",
+    "leadership was handed over",
+    "a disk stall moved leadership",
+    "a leader noticed that it was asleep",
+    "the leader changed while reads waited for its word",
+    "the log was trimmed",
+    "an apply slice ended early",
+    "a repeated write got its first answer",
+    "a write came out of sequence",
+    "a write came from a session that had ended",
+    "a transaction was rolled back",
+    "a session expired",
+    "a session was closed",
+    "a session moved to another connection",
+    "a node was reaped",
+    "the history was trimmed",
+    "a watch was replayed",
+    "a client was refused by a member that was behind",
+    "a member stopped because of its disk",
+    "a configuration was joint",
+    "a learner was promoted",
+    "a member was added",
+    "a member was removed",
+    "a leader was not in the new configuration",
+    "a member stopped because it was removed",
+    "an uncommitted configuration was rolled back",
+)
+
+
+class Probes:
+    """How often each situation occurred."""
+
+    def __init__(self) -> None:
+        self.counts: dict[str, int] = dict.fromkeys(ALL, 0)
+
+    def hit(self, name: str) -> None:
+        self.counts[name] += 1
+
+    def add(self, counts: dict[str, int]) -> None:
+        for name, count in counts.items():
+            self.counts[name] += count
+
+    def never_hit(self) -> list[str]:
+        return [name for name, count in self.counts.items() if not count]

@@ -1,0 +1,256 @@
+"""One run: a seed's plan carried out in two phases, safety and then liveness, and judged.
+
+In the safety phase anything of the plan may fail. Then a random core of members that contains a quorum is healed,
+the others stay dead for good, and within a bounded time everything must come to its end (L1 to L7).
+
+Rule of this file: whatever is found wrong leaves `run` as a `Violation` in its result; anything else that is
+raised is a mistake of the simulator, or an assertion of the product, which is a violation too.
+"""
+
+from __future__ import annotations
+
+import re
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from coordsvc.raft.types import Configuration
+from coordsvc.statemachine.errors import CorruptStateError
+from tests.checkers.history import Facts, History, MemberDigest
+from tests.simulation.client_links import ClientNetwork
+from tests.simulation.clients.fleet import Fleet
+from tests.simulation.clients.workload import Workload, draw_workload
+from tests.simulation.clocks import MemberClock
+from tests.simulation.drawing_plans import draw_plan
+from tests.simulation.faults import Faults, FaultyWeather
+from tests.simulation.invariants import Invariants, Violation
+from tests.simulation.judgement import judge
+from tests.simulation.members import SimulatedMember
+from tests.simulation.network import PeerNetwork
+from tests.simulation.plan import Plan
+from tests.simulation.probes import Probes
+from tests.simulation.world import MILLISECOND, SECOND, TraceEvent, World
+
+_NAMED = re.compile(r"^([RGZSCWKL]\d+)\b:? ?(.*)", re.DOTALL)
+_LOOK_NS = 100 * MILLISECOND
+_LIVENESS_NS_MAX = 150 * SECOND
+
+
+@dataclass(slots=True)
+class Result:
+    """What one run came to. `violation` is None if everything held."""
+
+    plan: Plan
+    violation: Violation | None
+    digest: str
+    operations: int
+    steps: int
+    simulated_ns: int
+    faults: dict[str, int]
+    probes: dict[str, int]
+    timeline: list[TraceEvent] = field(default_factory=list)
+
+
+class Simulation:
+    """The members, their network, their clients, and what befalls them."""
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
+        self.world = world = World(plan.seed)
+        self.probes = Probes()
+        self.invariants = Invariants(self.probes)
+        self.network = PeerNetwork(world, plan.network)
+        self.members: dict[str, SimulatedMember] = {}
+        for name in plan.voters() + plan.learners():
+            self._add(name)
+        everybody = tuple(self.members)
+        for member in self.members.values():
+            member.peers = everybody
+        self.weather = FaultyWeather(world, plan)
+        self.clients = ClientNetwork(world, dict(self.members), self.weather)
+        world.gateway = self.clients
+        self.fleet = Fleet(world, Workload(**plan.workload), everybody)
+        self.faults = Faults(world, plan, self.members, self.network, self.clients, self.weather)
+        self.healed_ns: int | None = None
+
+    def _add(self, name: str) -> None:
+        world, ppm = self.world, self.plan.clock.drift_ppm
+        drift = world.draw_below(2 * ppm + 1, "drift", name) - ppm
+        clock = MemberClock(world, 1 + drift / 1_000_000, world.draw_below(10 * SECOND, "offset", name))
+        member = SimulatedMember(
+            world, self.plan, self.network, name, clock, self.invariants, self.invariants.ledger
+        )
+        self.members[name] = member
+        self.network.add(member)
+
+    # -----------------------------------------------------------------------------------------
+    # Phases
+
+    def go(self) -> None:
+        """Both phases, and the judgement. Raises whatever is wrong."""
+        for member in self.members.values():
+            member.start()
+        self.faults.schedule()
+        self.fleet.start()
+        self.world.run_until(self.world.now_ns + self.plan.safety_ms * MILLISECOND)
+        core = self.heal()
+        self._live(core)
+        judge(self.history(core))
+
+    def configuration(self) -> Configuration:
+        """The newest configuration that is committed anywhere."""
+        newest = max(self.members.values(), key=_progress)
+        return newest.replica.state.raft.configuration
+
+    def heal(self) -> list[SimulatedMember]:
+        """Choose the core, bury the rest, and let no fault last."""
+        self.faults.end()
+        configuration = self.configuration()
+        voters = list(configuration.voters)
+        order = sorted(voters, key=lambda name: self.world.draw("core", name))
+        size = len(voters) // 2 + 1
+        size += self.world.draw_below(len(voters) - size + 1, "core size")
+        names = {*order[:size], *(name for name in self.members if name not in voters)}
+        core = [member for name, member in self.members.items() if name in names]
+        for name, member in self.members.items():
+            if name not in names:
+                member.is_retired = True
+                member.crash(loses_power=True, is_told=False)
+        for member in core:
+            member.resume()
+            if not member.is_up:
+                member.start()
+        self.world.trace("world", "healed", *sorted(names))
+        self.invariants.check_committed_is_somewhere(list(self.members.values()), configuration.voters)
+        self.healed_ns = self.world.now_ns
+        self.fleet.calm()
+        return core
+
+    def _live(self, core: list[SimulatedMember]) -> None:
+        election_ns = 2 * self.plan.cluster.election_ticks * self.plan.cluster.tick_ms * MILLISECOND
+        patience_ns = 2 * self.plan.network.stall_timeout_ms * MILLISECOND + 3 * SECOND
+        self._within(
+            10 * election_ns + patience_ns, "L1", lambda: _leader_of(core) is not None, lambda: "no leader"
+        )
+        self._within(_LIVENESS_NS_MAX, "L3", lambda: self.fleet.is_done, self._explain_clients)
+        self._within(30 * SECOND, "L2", lambda: _agree(core), lambda: _explain_core(core))
+        self._within(10 * SECOND, "L5", lambda: _are_idle(core), lambda: _explain_core(core))
+        for member in core:
+            member.machine.verify()
+
+    def _within(
+        self, time_ns: int, invariant: str, is_reached: Callable[[], bool], explain: Callable[[], str]
+    ) -> None:
+        """Let time pass until it is so, or too late."""
+        deadline_ns = self.world.now_ns + time_ns
+        while not is_reached():
+            if self.world.now_ns >= deadline_ns:
+                raise Violation(invariant, f"not within {time_ns // SECOND} s: {explain()}")
+            self.world.run_until(min(deadline_ns, self.world.now_ns + _LOOK_NS))
+
+    def _explain_clients(self) -> str:
+        return "clients still wait: " + "; ".join(str(what) for what in self.fleet.unfinished())
+
+    # -----------------------------------------------------------------------------------------
+    # Evidence
+
+    def history(self, core: list[SimulatedMember]) -> History:
+        """Everything that the checkers judge."""
+        ledger = self.invariants.ledger
+        history = self.fleet.notebook.history()
+        history.committed = ledger.changes
+        history.session_ends = ledger.session_ends
+        for member in core:
+            machine = member.machine
+            history.digests.append(
+                MemberDigest(member.name, machine.applied_index, machine.zxid, machine.digest)
+            )
+        history.facts = Facts(
+            name=f"seed {self.plan.seed}",
+            healed_ns=self.healed_ns,
+            finished_ns=self.world.now_ns,
+            oldest_zxid=ledger.oldest_history_zxid,
+            clock_error=self.plan.clock.drift_ppm / 1_000_000,
+            has_pauses=self.plan.workload.get("pauses", 0) > 0,
+        )
+        return history
+
+
+def _progress(member: SimulatedMember) -> tuple[int, int]:
+    if not member.process():
+        return (0, 0)
+    raft = member.replica.state.raft
+    return (raft.commit_index, raft.term)
+
+
+def _leader_of(core: list[SimulatedMember]) -> SimulatedMember | None:
+    """The leader, if everybody of the core follows it."""
+    leaders = {member.replica.state.raft.leader for member in core if member.is_up}
+    if len(leaders) != 1 or None in leaders:
+        return None
+    for member in core:
+        if member.is_up and member.replica.state.raft.is_leader:
+            return member
+    return None
+
+
+def _agree(core: list[SimulatedMember]) -> bool:
+    if not all(member.is_up for member in core) or _leader_of(core) is None:
+        return False
+    ends = {(member.machine.applied_index, member.replica.state.raft.last_index) for member in core}
+    return len(ends) == 1
+
+
+def _are_idle(core: list[SimulatedMember]) -> bool:
+    return not any(member.replica.has_work for member in core)
+
+
+def _explain_core(core: list[SimulatedMember]) -> str:
+    return "; ".join(f"{member.name}: {member.replica.state.raft!r}" for member in core)
+
+
+def plan_of(seed: int) -> Plan:
+    """Draw everything about the run of a seed."""
+    plan = draw_plan(seed)
+    workload = draw_workload(World(seed))
+    plan.workload = {name: getattr(workload, name) for name in Workload.__slots__}
+    return plan
+
+
+def run(plan: Plan, sink: Callable[[TraceEvent], None] | None = None) -> Result:
+    """Run a plan to its end, or to the first violation."""
+    simulation = Simulation(plan)
+    simulation.world.sink = sink
+    violation: Violation | None = None
+    try:
+        simulation.go()
+    except Violation as found:
+        violation = found
+    except (AssertionError, CorruptStateError) as error:
+        violation = _named(error)
+    except Exception as error:  # noqa: BLE001 - whatever a member raises would have ended it: a finding
+        violation = Violation("CRASH", repr(error), traceback.format_exc().splitlines())
+    world = simulation.world
+    faults = dict(simulation.faults.counts)
+    for name, count in simulation.network.counts.items():
+        faults[name] = faults.get(name, 0) + count
+    return Result(
+        plan,
+        violation,
+        world.trace_digest(),
+        simulation.fleet.operation_count,
+        world.steps,
+        world.now_ns,
+        faults,
+        simulation.probes.counts,
+        sorted(event for events in world.last_events.values() for event in events) if violation else [],
+    )
+
+
+def _named(error: Exception) -> Violation:
+    """Make a violation out of an assertion: its message begins with the invariant's name, if it has one."""
+    details = traceback.format_exc().splitlines()
+    match = _NAMED.match(str(error))
+    if match is None:
+        return Violation("ASSERT", str(error), details)
+    return Violation(match[1], match[2], details)
