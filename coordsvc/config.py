@@ -16,8 +16,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, TypeVar
 
+from coordsvc.codec.addresses import AddressFormError, split_host_and_port
 from coordsvc.statemachine.types import Limits
 
+DEFAULT_NAME: Final = "coordsvc-1"
 ENVIRONMENT_PREFIX: Final = "COORDSVC_"
 LOG_LEVELS: Final = ("debug", "info", "warning", "error")
 LOG_FORMATS: Final = ("text", "json")
@@ -42,11 +44,16 @@ def _setting(default: _T, description: str) -> _T:
 class ServerConfig:
     """The settings of one member. Addresses are `host:port`; names of amounts end in their unit.
 
-    Settings that follow from others when they are not given (`advertise_client`, `advertise_peer`,
-    `initial_cluster`) are filled in: after construction they hold what is in force.
+    Settings that follow from others when they are not given (`advertise_client`, `advertise_peer`) are
+    filled in: after construction they hold what is in force. An empty `name` or `initial_cluster` was not
+    given: a data directory that is in use knows both.
     """
 
-    name: str = _setting("coordsvc-1", "this member's name; unique in the cluster")
+    name: str = _setting(
+        "",
+        "this member's name; unique in the cluster; default: that of the data directory, in a new one "
+        "coordsvc-1, or what the cluster chooses with --join",
+    )
     data_dir: Path = field(
         default=Path("coordsvc-data"),
         metadata={"description": "where log and tree are kept; made if missing"},
@@ -55,7 +62,12 @@ class ServerConfig:
     peer_listen: str = _setting("127.0.0.1:7401", "address for the other members")
     admin_listen: str = _setting("127.0.0.1:7402", "address for /metrics, /livez, /readyz (HTTP)")
     initial_cluster: str = _setting(
-        "", "all members as NAME=HOST:PORT,... with their peer addresses; default: this member alone"
+        "",
+        "all members of a new cluster as NAME=HOST:PORT,... with their peer addresses; "
+        "default: this member alone",
+    )
+    join: str = _setting(
+        "", "client addresses HOST:PORT,... of members of a running cluster, to become a learner in it"
     )
     advertise_client: str = _setting(
         "", "where clients reach this member; default: --listen, unless that is a wildcard"
@@ -91,7 +103,7 @@ class ServerConfig:
     log_format: str = _setting("text", "one of " + ", ".join(LOG_FORMATS))
 
     def __post_init__(self) -> None:
-        if not _NAME.fullmatch(self.name):
+        if self.name and not _NAME.fullmatch(self.name):
             raise ConfigError(
                 f"name {self.name!r}: use 1 to 64 letters, digits, '.', '_', '-'; the first a letter or digit"
             )
@@ -110,47 +122,79 @@ class ServerConfig:
             split_address("advertise_client", self.advertise_client)
         elif listen_host not in _WILDCARD_HOSTS and listen_port:
             self._fill_in("advertise_client", self.listen)
-        members = self.members if self.initial_cluster else {}
-        if not members:
-            own_peer_address = self.advertise_peer or self.peer_listen
-            self._fill_in("initial_cluster", f"{self.name}={own_peer_address}")
-            members = self.members
-        if self.name not in members:
+        if self.advertise_peer:
+            split_address("advertise_peer", self.advertise_peer)
+        if self.join:
+            self._check_join()
+        elif self.initial_cluster:
+            self._settle_place_in_cluster()
+        if (
+            not self.advertise_peer
+            and split_address("peer_listen", self.peer_listen)[0] not in _WILDCARD_HOSTS
+        ):
+            self._fill_in("advertise_peer", self.peer_listen)
+
+    def _check_join(self) -> None:
+        for address in self.join.split(","):
+            split_address("join", address)
+        if self.initial_cluster:
             raise ConfigError(
-                f"name {self.name!r} is not in initial_cluster ({', '.join(members)}):"
+                "join and initial_cluster are both given: join is for a server that becomes a member of a "
+                "running cluster, initial_cluster for one that begins a new one; leave one out"
+            )
+        if not self.advertise_peer and split_address("peer_listen", self.peer_listen)[0] in _WILDCARD_HOSTS:
+            raise ConfigError(
+                f"join: peer_listen {self.peer_listen} tells nobody where to reach this member; "
+                "give advertise_peer"
+            )
+
+    def _settle_place_in_cluster(self) -> None:
+        members = self.members
+        name = self.name or DEFAULT_NAME
+        if name not in members:
+            raise ConfigError(
+                f"name {name!r} is not in initial_cluster ({', '.join(members)}):"
                 " set name to the entry that is this member"
             )
-        if self.advertise_peer and self.advertise_peer != members[self.name]:
+        if self.advertise_peer and self.advertise_peer != members[name]:
             raise ConfigError(
                 f"advertise_peer {self.advertise_peer} differs from this member's entry in initial_cluster,"
-                f" {members[self.name]}: make them equal, or leave advertise_peer out"
+                f" {members[name]}: make them equal, or leave advertise_peer out (to move a member of a "
+                "running cluster, leave initial_cluster out)"
             )
-        self._fill_in("advertise_peer", members[self.name])
+        self._fill_in("advertise_peer", members[name])
 
     def _fill_in(self, setting: str, value: str) -> None:
         object.__setattr__(self, setting, value)
 
     @property
     def members(self) -> dict[str, str]:
-        """Peer addresses of all members by name, this one included, ordered by name."""
-        members: dict[str, str] = {}
-        for entry in self.initial_cluster.split(","):
-            name, separator, address = entry.strip().partition("=")
-            if not separator or not _NAME.fullmatch(name):
-                raise ConfigError(f"initial_cluster: {entry.strip()!r} is not NAME=HOST:PORT")
-            split_address(f"initial_cluster: {name}", address)
-            if name in members:
-                raise ConfigError(f"initial_cluster: the name {name!r} is there twice")
-            if address in members.values():
-                raise ConfigError(f"initial_cluster: the address {address} is there twice")
-            members[name] = address
-        return dict(sorted(members.items()))
+        """Peer addresses of all members of a new cluster by name, this one included, ordered by name."""
+        if not self.initial_cluster:
+            return {self.name or DEFAULT_NAME: self.advertise_peer or self.peer_listen}
+        return parse_members(self.initial_cluster)
 
     @property
     def cluster_id(self) -> str:
         """Sixteen hex digits, equal on members that were started with the same initial cluster."""
         text = ",".join(f"{name}={address}" for name, address in self.members.items())
         return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def parse_members(text: str) -> dict[str, str]:
+    """Take NAME=HOST:PORT,... apart: addresses by name, ordered by name."""
+    members: dict[str, str] = {}
+    for entry in text.split(","):
+        name, separator, address = entry.strip().partition("=")
+        if not separator or not _NAME.fullmatch(name):
+            raise ConfigError(f"initial_cluster: {entry.strip()!r} is not NAME=HOST:PORT")
+        split_address(f"initial_cluster: {name}", address)
+        if name in members:
+            raise ConfigError(f"initial_cluster: the name {name!r} is there twice")
+        if address in members.values():
+            raise ConfigError(f"initial_cluster: the address {address} is there twice")
+        members[name] = address
+    return dict(sorted(members.items()))
 
 
 def settings() -> tuple[dataclasses.Field[object], ...]:
@@ -188,16 +232,10 @@ def load_config(
 
 def split_address(setting: str, address: str, *, port_min: int = 1) -> tuple[str, int]:
     """Take `host:port` or `[ipv6]:port` apart."""
-    host, separator, port_text = address.rpartition(":")
-    if not separator or not port_text.isascii() or not port_text.isdigit():
-        raise ConfigError(f"{setting}: {address!r} is not HOST:PORT, such as 127.0.0.1:7400")
-    if not port_min <= int(port_text) <= 65_535:
-        raise ConfigError(f"{setting}: {address!r} has a port outside {port_min} to 65535")
-    if host.startswith("[") and host.endswith("]"):
-        return host[1:-1], int(port_text)
-    if ":" in host or any(character in host for character in " /,="):
-        raise ConfigError(f"{setting}: {address!r} is not HOST:PORT; write an IPv6 address as [::1]:7400")
-    return host, int(port_text)
+    try:
+        return split_host_and_port(address, port_min=port_min)
+    except AddressFormError as error:
+        raise ConfigError(f"{setting}: {error}") from None
 
 
 def _read_file(path: Path) -> dict[str, object]:

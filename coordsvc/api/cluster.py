@@ -8,10 +8,15 @@ import grpc.aio
 
 from coordproto.v1 import coordination_pb2, coordination_pb2_grpc, data_pb2
 from coordsvc.api.calls import Call
-from coordsvc.api.gateway import Gateway, TransferRefusedError
+from coordsvc.api.gateway import ChangeRefusedError, Gateway, TransferRefusedError
+from coordsvc.api.members import decode_change, decode_join, describe_members
 from coordsvc.api.status import abort
+from coordsvc.codec.cluster_configuration import ClusterConfiguration
 from coordsvc.codec.results import encode_failure
+from coordsvc.replica.changes import Change
 from coordsvc.statemachine.results import ErrorCode, Failure
+
+_CHANGE_WITHIN_S = 30.0  # if the caller sets no deadline
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -55,3 +60,57 @@ class ClusterService(coordination_pb2_grpc.ClusterServicer):
             await abort(context, encode_failure(Failure(ErrorCode.INVALID_ARGUMENT, str(refused)), hint))
             raise AssertionError("an aborted call does not come here") from refused
         return coordination_pb2.TransferLeadershipResponse(leader=leader)
+
+    async def Members(
+        self, request: coordination_pb2.MembersRequest, context: Context
+    ) -> coordination_pb2.MembersResponse:
+        async with Call(self._gateway, context) as call:
+            await call.read(coordination_pb2.Read(sync=data_pb2.Sync()))
+        state = self._gateway.replica.state
+        if not state.raft.is_leader:
+            message = f"{state.name} does not lead, {state.leader or 'nobody'} does; ask the leader"
+            await abort(context, encode_failure(Failure(ErrorCode.NO_LEADER, message), state.leader_hint()))
+        return describe_members(self._gateway.replica)
+
+    async def ChangeMembers(
+        self, request: coordination_pb2.ChangeMembersRequest, context: Context
+    ) -> coordination_pb2.MembersResponse:
+        change = decode_change(request)
+        if change is None:
+            message = "a change that this server does not know; is it older than the client?"
+            await abort(context, encode_failure(Failure(ErrorCode.INVALID_ARGUMENT, message)))
+            raise AssertionError("an aborted call does not come here")
+        await self._change(change, context, force=request.force)
+        return describe_members(self._gateway.replica)
+
+    async def Join(
+        self, request: coordination_pb2.JoinRequest, context: Context
+    ) -> coordination_pb2.JoinResponse:
+        join = decode_join(request)
+        outcome = await self._change(join, context, force=False)
+        name = next((record.name for record in outcome.members if record.member_id == join.member_id), "")
+        if not name:
+            message = "this server was removed from the cluster while it joined; start again"
+            await abort(context, encode_failure(Failure(ErrorCode.INVALID_ARGUMENT, message)))
+        return coordination_pb2.JoinResponse(
+            cluster_id=self._gateway.cluster_id,
+            name=name,
+            members=[
+                coordination_pb2.JoinedMember(
+                    name=record.name,
+                    peer_address=record.peer_address,
+                    client_address=record.client_address,
+                )
+                for record in outcome.members
+            ],
+            configuration_index=outcome.index,
+        )
+
+    async def _change(self, change: Change, context: Context, *, force: bool) -> ClusterConfiguration:
+        remaining: float | None = context.time_remaining()
+        within_s = _CHANGE_WITHIN_S if remaining is None else remaining * 0.95
+        try:
+            return await self._gateway.change_membership(change, force=force, within_s=within_s)
+        except ChangeRefusedError as refused:
+            await abort(context, encode_failure(refused.failure, refused.leader_hint))
+            raise AssertionError("an aborted call does not come here") from refused

@@ -11,8 +11,11 @@ from dataclasses import dataclass
 from typing import ParamSpec, Protocol, TypeVar
 
 from coordproto.v1 import coordination_pb2
+from coordsvc.codec.cluster_configuration import ClusterConfiguration
+from coordsvc.replica.changes import Change
 from coordsvc.replica.connections import Connection
 from coordsvc.replica.core import Replica
+from coordsvc.statemachine.results import Failure
 
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
@@ -24,6 +27,7 @@ class Gateway(Protocol):
     replica: Replica
     handles: dict[int, ClientHandle]
     frame_bytes_max: int
+    cluster_id: str
 
     def feed(
         self, take_in: Callable[Arguments, Result], *args: Arguments.args, **kwargs: Arguments.kwargs
@@ -44,6 +48,20 @@ class Gateway(Protocol):
 
     async def transfer_leadership(self, member: str) -> str:
         """Hand leadership over and return who leads then. Raises TransferRefusedError."""
+
+    async def change_membership(
+        self, change: Change, *, force: bool, within_s: float
+    ) -> ClusterConfiguration:
+        """Change the membership, as the leader. Raises ChangeRefusedError."""
+
+
+class ChangeRefusedError(Exception):
+    """The membership was not changed, or it is not known whether it was; `failure` says which, and why."""
+
+    def __init__(self, failure: Failure, leader_hint: str = "") -> None:
+        super().__init__(failure.message)
+        self.failure = failure
+        self.leader_hint = leader_hint
 
 
 class TransferRefusedError(Exception):

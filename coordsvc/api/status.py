@@ -11,6 +11,7 @@ from typing import Any
 import grpc
 import grpc.aio
 from google.protobuf import any_pb2
+from google.protobuf.message import DecodeError
 from google.rpc import status_pb2
 
 from coordproto.v1 import data_pb2
@@ -58,6 +59,21 @@ def _clip(text: str) -> str:
     if len(encoded) <= _HEADER_TEXT_BYTES:
         return text
     return encoded[:_HEADER_TEXT_BYTES].decode(errors="ignore") + "..."
+
+
+def error_of(failed: grpc.aio.AioRpcError) -> data_pb2.Error | None:
+    """The typed detail of a call that another member has refused; None if it gave none."""
+    for key, value in failed.trailing_metadata() or ():
+        if key != _DETAILS_KEY or not isinstance(value, bytes):
+            continue
+        error = data_pb2.Error()
+        try:
+            details = status_pb2.Status.FromString(value).details
+            if details and details[0].Unpack(error):
+                return error
+        except DecodeError:
+            return None
+    return None
 
 
 async def abort(context: grpc.aio.ServicerContext[Any, Any], error: data_pb2.Error) -> None:

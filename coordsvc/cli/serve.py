@@ -17,7 +17,7 @@ from typing import Any, Final, NoReturn, TypeVar
 
 import click
 
-from coordsvc.config import ConfigError, ServerConfig, load_config, settings
+from coordsvc.config import DEFAULT_NAME, ConfigError, ServerConfig, load_config, settings
 
 EXIT_USAGE: Final = 2
 
@@ -57,6 +57,9 @@ def serve(config_file: Path | None, stop_at_eof: bool, **flags: str | None) -> N
 
     A cluster of three by hand: start each with its own --name, --listen, --peer-listen, --admin-listen and
     --data-dir, and the same --initial-cluster a=HOST:PORT,b=HOST:PORT,c=HOST:PORT (peer addresses).
+
+    One more member of a running cluster: --join HOST:PORT (where clients reach any member), with its own
+    addresses and an empty --data-dir. It begins as a learner; 'coordctl member promote' gives it a vote.
     """
     if not __debug__:
         _refuse(
@@ -77,17 +80,26 @@ def serve(config_file: Path | None, stop_at_eof: bool, **flags: str | None) -> N
 
 def start_lines(config: ServerConfig) -> str:
     """What a person wants to know at the start: who, where, and how to talk to it."""
-    members = config.members
-    company = "the only member" if len(members) == 1 else f"one of {len(members)} members"
     version = importlib.metadata.version("coordsvc")
     return "\n".join(
         (
-            f"coordsvc {version}: {config.name}, {company} of cluster {config.cluster_id}",
+            f"coordsvc {version}: {_who(config)}",
             f"  data     {config.data_dir.absolute()}",
             f"  clients  {config.listen}    (members {config.peer_listen}, health http://{config.admin_listen}/readyz)",
             f"  try      coordctl --endpoints {config.advertise_client or config.listen} status",
         )
     )
+
+
+def _who(config: ServerConfig) -> str:
+    """Who the settings make it: a data directory that is in use knows better, and says so when it is open."""
+    if config.join:
+        return f"{config.name or 'a new member'} of the cluster at {config.join}"
+    if not config.initial_cluster:
+        return f"{config.name or DEFAULT_NAME}, or whoever its data directory says"
+    members = config.members
+    company = "the only member" if len(members) == 1 else f"one of {len(members)} members"
+    return f"{config.name or DEFAULT_NAME}, {company} of cluster {config.cluster_id}"
 
 
 def _refuse(reason: str) -> NoReturn:

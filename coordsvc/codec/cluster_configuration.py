@@ -58,9 +58,7 @@ NOBODY = ClusterConfiguration()
 
 def named_by(configuration: Configuration) -> tuple[NodeId, ...]:
     """Everyone who has a part in it, sorted."""
-    return tuple(
-        sorted({*configuration.voters, *configuration.voters_outgoing, *configuration.learners})
-    )
+    return tuple(sorted({*configuration.voters, *configuration.voters_outgoing, *configuration.learners}))
 
 
 def is_valid_name(name: str) -> bool:

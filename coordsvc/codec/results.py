@@ -179,6 +179,12 @@ def move_item(reason: str) -> bytes:
     return coordination_pb2.ServerItem(move=coordination_pb2.Move(reason=reason)).SerializeToString()
 
 
+def endpoints_item(endpoints: list[str]) -> bytes:
+    return coordination_pb2.ServerItem(
+        endpoints=coordination_pb2.Endpoints(endpoints=endpoints)
+    ).SerializeToString()
+
+
 def error_item(failure: Failure, leader_hint: str = "") -> bytes:
     return coordination_pb2.ServerItem(error=encode_failure(failure, leader_hint)).SerializeToString()
 

@@ -8,9 +8,14 @@ from __future__ import annotations
 
 from coordproto.v1 import log_pb2
 from coordsvc.codec import results
+from coordsvc.codec.cluster_configuration import (
+    at_index,
+    decode_cluster_configuration,
+    encode_cluster_configuration,
+)
 from coordsvc.codec.entries import split_entry
 from coordsvc.codec.operations import decode_writes
-from coordsvc.raft.types import Entry
+from coordsvc.raft.types import Entry, EntryKind
 from coordsvc.replica.connections import Connection
 from coordsvc.replica.delivery import Delivery
 from coordsvc.replica.proposals import Proposals
@@ -35,7 +40,11 @@ class Applier:
         """Apply one entry and commit it to the store in one batch."""
         machine = self._state.machine
         assert entry.index == machine.applied_index + 1, "R10: entries are applied once, in order"
-        if entry.data:
+        if entry.kind is EntryKind.CONFIGURATION:
+            configuration = at_index(decode_cluster_configuration(entry.data), entry.index)
+            machine.begin(entry.index, entry.term, machine.time_ms)
+            machine.set_configuration(encode_cluster_configuration(configuration))
+        elif entry.data:
             batch = split_entry(entry.data)
             machine.begin(entry.index, entry.term, batch.time_ms)
             for command in batch.commands:

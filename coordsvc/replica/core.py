@@ -14,20 +14,24 @@ from dataclasses import dataclass
 from hmac import compare_digest
 
 from coordproto.v1 import coordination_pb2, peer_pb2
-from coordsvc.codec import entries, results
+from coordsvc.codec import entries
+from coordsvc.codec.cluster_configuration import MemberRecord, decode_cluster_configuration, named_by
 from coordsvc.codec.peer_messages import decode_raft_message, raft_frame
 from coordsvc.raft.messages import Message, MessageType
 from coordsvc.raft.node import RaftNode
 from coordsvc.raft.ready import Persist
-from coordsvc.raft.types import Entry, NodeId
+from coordsvc.raft.types import Entry, EntryKind, Index, NodeId
 from coordsvc.replica.applying import Applier
+from coordsvc.replica.changes import Change, ChangeRequest
 from coordsvc.replica.clients import Clients
 from coordsvc.replica.connections import Connection, PendingRead
 from coordsvc.replica.delivery import Delivery
 from coordsvc.replica.digests import DigestBoard
 from coordsvc.replica.effects import Effects
+from coordsvc.replica.membership import MembershipChanges
 from coordsvc.replica.proposals import Proposals
 from coordsvc.replica.reads import Reads
+from coordsvc.replica.roster import RefusedGreeting, Roster
 from coordsvc.replica.sessions import Sessions
 from coordsvc.replica.settings import ReplicaSettings
 from coordsvc.replica.state import ReplicaState
@@ -45,6 +49,12 @@ class Replica:
 
     `first_number` must differ between runs of the same member (drawn at random by the shell): it numbers
     connections, and entries of an earlier run still name the numbers of that run.
+
+    The rest is about the membership, and may be left out where it does not change: `member_id` and
+    `peer_address` are what this member says of itself in greetings; `joined_index` is the index of the
+    configuration that named it when it joined (0 for a founder); `contacts` are whom a joiner may talk to
+    before it knows any configuration. `machine.configuration` must hold the founding configuration of a
+    new cluster (`codec.cluster_configuration`), or nothing in a joiner.
     """
 
     def __init__(
@@ -56,6 +66,10 @@ class Replica:
         *,
         client_address: str,
         first_number: int,
+        member_id: int = 0,
+        peer_address: str = "",
+        joined_index: Index = 0,
+        contacts: tuple[MemberRecord, ...] = (),
     ) -> None:
         self.state = ReplicaState(name, settings, raft, machine, first_number)
         self.state.client_addresses[name] = client_address
@@ -66,6 +80,9 @@ class Replica:
         self.state.on_drop = self._reads.forget
         self._clients = Clients(self.state, self._delivery, self._reads, self._proposals, self._sessions)
         self._applier = Applier(self.state, self._delivery, self._reads, self._proposals, self._sessions)
+        own = MemberRecord(name, peer_address, client_address, member_id)
+        self.roster = Roster(self.state, own, joined_index, contacts)
+        self._changes = MembershipChanges(self.state, self.roster)
         self._committed: deque[Entry] = deque()
         self._known = _Leadership()
         self._digests = DigestBoard(name)
@@ -94,6 +111,7 @@ class Replica:
         self._notice_leadership()
         if state.raft.is_leader:
             self._lead(asleep_ms)
+        self._changes.tick()
         self._reads.tick()
         self._proposals.tick()
 
@@ -120,15 +138,48 @@ class Replica:
         """A leader whose disk hangs would stop all writes while its heartbeats keep it in office."""
         state = self.state
         raft = state.raft
-        voters = raft.configuration.voters
-        followers = raft.status().followers
-        able = [name for name in voters if name in followers and followers[name].recent_active]
-        if raft.transferee is not None or not able:
+        target = self.best_successor()
+        if raft.transferee is not None or target is None:
             return
-        target = max(able, key=lambda name: (followers[name].match, name))
         waited_ms = state.now_ms - self._persisting_since_ms
         state.effects.note("disk_stalled", for_ms=waited_ms, leadership_to=target)
         raft.transfer_leader(target)
+
+    def best_successor(self) -> NodeId | None:
+        """Whom leadership would best be handed to: a voter, heard from lately, with most of the log."""
+        return self._changes.best_successor(set(self.state.raft.configuration.voters))
+
+    # -----------------------------------------------------------------------------------------
+    # Members
+
+    def check_greeting(
+        self, peer: NodeId, member_id: int, configuration_index: Index
+    ) -> RefusedGreeting | None:
+        """Say whether a peer that greets so may be linked to us, whichever side has dialled."""
+        return self.roster.check(peer, member_id, configuration_index)
+
+    def peer_greeted(
+        self,
+        peer: NodeId,
+        member_id: int,
+        peer_address: str,
+        client_address: str,
+        configuration_index: Index,
+    ) -> None:
+        """A greeting that `check_greeting` let pass; it may bring `effects.members`."""
+        self.roster.greeted(peer, member_id, peer_address, client_address, configuration_index)
+
+    def peer_refused(self, cause: int, configuration_index: Index) -> None:
+        """A peer refused our greeting. It may bring `effects.removed` or `effects.stop`."""
+        self.roster.refused(cause, configuration_index)
+
+    def change_membership(self, change: Change, *, force: bool = False) -> ChangeRequest:
+        """Begin a change, on the leader. It is settled now, or comes back in `effects.settled`."""
+        return self._changes.begin(change, force=force)
+
+    def forget_change(self, request: ChangeRequest) -> None:
+        """Nobody waits for this change any more; what is in the log already goes on."""
+        self._changes.forget(request)
 
     # -----------------------------------------------------------------------------------------
     # Peers
@@ -136,6 +187,7 @@ class Replica:
     def peer_up(self, peer: NodeId, client_address: str) -> None:
         """A link to this peer stands: whatever was lost with the old one is sent again."""
         self.state.client_addresses[peer] = client_address
+        self.roster.refresh()
         if peer == self.state.leader:
             self._reads.leader_changed()
             self._proposals.leader_changed()
@@ -152,6 +204,7 @@ class Replica:
         Raises:
             MalformedFrame: A frame that no member sends; what stood before it has been taken in.
         """
+        self.state.heard_ms[peer] = self.state.now_ms
         for frame in frames:
             kind = frame.WhichOneof("body")
             if kind == "raft":
@@ -228,9 +281,7 @@ class Replica:
 
     def ask_to_move(self, reason: str) -> None:
         """Tell every attached client to go elsewhere."""
-        for connection in self.state.by_session.values():
-            connection.push(results.move_item(reason))
-            self.state.mark(connection)
+        self.state.ask_to_move(reason)
 
     # -----------------------------------------------------------------------------------------
     # Disk
@@ -251,6 +302,8 @@ class Replica:
         state.machine = machine
         while self._committed and self._committed[0].index <= machine.applied_index:
             self._committed.popleft()
+        self.roster.tree_replaced()
+        self._changes.tree_replaced()
         self._sessions.snapshot_installed()
         self._delivery.replay_all(before)
         for connection in state.connections.values():
@@ -267,6 +320,7 @@ class Replica:
         """
         state = self.state
         self._notice_leadership()
+        self.roster.notice()
         self._reads.start_round(with_touches_alone=False)
         if not self._persisting:
             self._proposals.pack()
@@ -283,6 +337,7 @@ class Replica:
                 self._persisting = True
                 self._persisting_since_ms = state.now_ms
             self._notice_leadership()
+            self.roster.notice()
             for read in ready.reads:
                 self._reads.confirmed_by_raft(read.context, read.index)
         return persist
@@ -304,6 +359,10 @@ class Replica:
             entry = self._committed.popleft()
             self._applier.apply(entry)
             self.state.raft.applied(entry.index)
+            if entry.kind is EntryKind.CONFIGURATION:
+                configuration = decode_cluster_configuration(self.state.machine.configuration)
+                self.roster.configuration_applied(configuration)
+                self._changes.entry_applied(entry, configuration)
             self._reads.serve_all_ready()
             if entry.index % self.state.settings.digest_interval == 0:
                 self._publish_digest(entry.index)
@@ -336,6 +395,7 @@ class Replica:
             state.effects.note("leader_changed", leader=raft.leader or "none", term=raft.term)
             self._reads.leader_changed()
             self._proposals.leader_changed()
+            self._changes.leader_changed()
 
     def _publish_digest(self, index: int) -> None:
         state = self.state
@@ -343,8 +403,7 @@ class Replica:
         frame = peer_pb2.PeerFrame(
             digest=peer_pb2.DigestReport(index=index, digest=digest)
         ).SerializeToString()
-        configuration = state.raft.configuration
-        for peer in configuration.voters + configuration.learners:
+        for peer in named_by(state.raft.configuration):
             if peer != state.name:
                 state.effects.send(peer, frame)
         self._compare_digest(state.name, index, digest)

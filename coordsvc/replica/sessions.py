@@ -122,8 +122,7 @@ class Sessions:
         connection.session_id = session.session_id
         connection.next_sequence = 0
         state.by_session[session.session_id] = connection
-        endpoints = [address for _, address in sorted(state.client_addresses.items()) if address]
-        connection.push(results.attached_item(session, state.machine.zxid, state.name, endpoints))
+        connection.push(results.attached_item(session, state.machine.zxid, state.name, state.endpoints))
         connection.state = ConnectionState.LIVE
         state.mark(connection)
         # Even without watches one step runs: it ends by taking in the frames that came meanwhile.

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from coordsvc.codec.results import error_item
+from coordsvc.codec.results import error_item, move_item
 from coordsvc.raft.node import RaftNode
 from coordsvc.raft.types import NodeId
 from coordsvc.replica.connections import Connection, ConnectionState
@@ -43,6 +43,8 @@ class ReplicaState:
     registry: WatchRegistry = field(default_factory=WatchRegistry)
     clock: SessionClock = field(default_factory=SessionClock)
     client_addresses: dict[NodeId, str] = field(default_factory=dict)  # of the members, where known
+    endpoints: list[str] = field(default_factory=list)  # where clients may go: of the applied configuration
+    heard_ms: dict[NodeId, int] = field(default_factory=dict)  # when each member last sent anything
 
     def take_number(self) -> int:
         self.next_request += 1
@@ -51,6 +53,19 @@ class ReplicaState:
     def mark(self, connection: Connection) -> None:
         """The connection has something for its client."""
         self.effects.connections[connection.number] = None
+
+    def hears(self, member: NodeId) -> bool:
+        """Whether this member is ours, or was heard from within an election timeout."""
+        if member == self.name:
+            return True
+        heard_ms = self.heard_ms.get(member)
+        return heard_ms is not None and self.now_ms - heard_ms <= self.settings.election_timeout_ms
+
+    def ask_to_move(self, reason: str) -> None:
+        """Tell every attached client to go elsewhere."""
+        for connection in self.by_session.values():
+            connection.push(move_item(reason))
+            self.mark(connection)
 
     def leader_hint(self) -> str:
         return self.client_addresses.get(self.leader, "") if self.leader else ""

@@ -13,14 +13,16 @@ import resource
 import signal
 import sys
 
-from coordsvc.config import ServerConfig, split_address
+from coordsvc.config import ConfigError, ServerConfig, split_address
 from coordsvc.server import logs
 from coordsvc.server.admin import AdminServer
 from coordsvc.server.grpc_server import GrpcServer
+from coordsvc.server.joining import JoinFailedError, join
 from coordsvc.server.member import Member, MemberStopsError
 from coordsvc.server.opening import open_member
 from coordsvc.server.status import is_ready
 from coordsvc.statemachine.errors import CorruptStateError
+from coordsvc.storage.data_directory import read_identity
 from coordsvc.storage.errors import StorageError
 from coordsvc.transport.listener import ListenError
 
@@ -37,13 +39,20 @@ class _StopRequestedError(Exception):
     """Somebody asked the process to stop: an ordinary end."""
 
 
+class MemberRemovedError(Exception):
+    """The cluster goes on without this member: an ordinary end, with a message for people."""
+
+
 class AddressError(Exception):
     """An address that this member should listen on cannot be had."""
 
 
 async def serve(config: ServerConfig) -> None:
     """Run one member until SIGTERM or SIGINT. Any failure inside is raised."""
-    opened = open_member(config)
+    joined = None
+    if config.join and read_identity(config.data_dir) is None:
+        joined = await join(config)
+    opened = open_member(config, joined)
     member = Member(config, opened)
     grpc_server = GrpcServer(member, config.listen)
     stop = asyncio.Event()
@@ -61,6 +70,7 @@ async def serve(config: ServerConfig) -> None:
             tasks.create_task(_run_admin(member, config), name="admin")
             tasks.create_task(_report_health(member, grpc_server), name="health")
             tasks.create_task(_stop_when_asked(stop, member, grpc_server), name="stop")
+            tasks.create_task(_stop_when_removed(member, grpc_server), name="removal")
     except* _StopRequestedError:
         logs.log(logging.INFO, "stopped")
     finally:
@@ -100,10 +110,21 @@ async def _report_health(member: Member, grpc_server: GrpcServer) -> None:
 async def _stop_when_asked(stop: asyncio.Event, member: Member, grpc_server: GrpcServer) -> None:
     await stop.wait()
     logs.log(logging.INFO, "stopping")
+    await _stop_in_good_order(member, grpc_server)
+    raise _StopRequestedError
+
+
+async def _stop_when_removed(member: Member, grpc_server: GrpcServer) -> None:
+    reason = await member.removed
+    logs.log(logging.INFO, "removed")
+    await _stop_in_good_order(member, grpc_server)
+    raise MemberRemovedError(reason)
+
+
+async def _stop_in_good_order(member: Member, grpc_server: GrpcServer) -> None:
     await member.stop_gracefully()
     await grpc_server.set_serving(serving=False)
     await grpc_server.stop(_GRACE_S)
-    raise _StopRequestedError
 
 
 def run(config: ServerConfig) -> int:
@@ -111,13 +132,33 @@ def run(config: ServerConfig) -> int:
     logs.configure(config.log_level, config.log_format)
     sys.setswitchinterval(_SWITCH_INTERVAL_S)
     _allow_many_open_files()
-    reason = ""
+    exit_code = EXIT_OK
     try:
         asyncio.run(serve(config))
-    except* (StorageError, CorruptStateError, AddressError, MemberStopsError, ListenError) as group:
-        reason = str(_first_reason(group))
-        print(f"coordsvc: {config.name} stops: {reason}", file=sys.stderr)  # noqa: T201 - the last word
-    return EXIT_FAILED if reason else EXIT_OK
+    except* MemberRemovedError as group:
+        _say_why(config, group)
+    except* (
+        StorageError,
+        CorruptStateError,
+        AddressError,
+        MemberStopsError,
+        ListenError,
+        JoinFailedError,
+        ConfigError,
+    ) as group:
+        exit_code = EXIT_FAILED
+        _say_why(config, group)
+    return exit_code
+
+
+def _say_why(config: ServerConfig, group: BaseExceptionGroup[BaseException]) -> None:
+    """Print the last word."""
+    try:
+        identity = read_identity(config.data_dir)
+    except StorageError:
+        identity = None
+    name = identity.member if identity is not None else config.name or "this server"
+    print(f"coordsvc: {name} stops: {_first_reason(group)}", file=sys.stderr)  # noqa: T201 - to people
 
 
 def _allow_many_open_files() -> None:

@@ -19,11 +19,14 @@ from functools import partial
 
 from coordproto.v1 import coordination_pb2, peer_pb2
 from coordsvc.api.gateway import Arguments, ClientHandle, Result, TransferRefusedError
+from coordsvc.codec.cluster_configuration import ClusterConfiguration, MemberRecord
 from coordsvc.config import ServerConfig, split_address
 from coordsvc.raft.ready import Persist
+from coordsvc.replica.changes import Change
 from coordsvc.replica.effects import Effects
 from coordsvc.server.log_trimming import LogTrimmer
 from coordsvc.server.logs import log
+from coordsvc.server.membership import MembershipDesk
 from coordsvc.server.metrics import MemberMetrics
 from coordsvc.server.opening import OpenedMember
 from coordsvc.server.snapshot_receiving import SnapshotReceiver
@@ -31,6 +34,7 @@ from coordsvc.server.snapshot_sending import SnapshotSenders
 from coordsvc.server.status import describe, is_ready
 from coordsvc.statemachine.results import ErrorCode
 from coordsvc.storage.storage_thread import StorageThread
+from coordsvc.transport.handshake import Identity
 from coordsvc.transport.links import PeerLinks
 
 APPLY_SLICE_S = 0.005
@@ -46,6 +50,8 @@ class Member:
 
     def __init__(self, config: ServerConfig, opened: OpenedMember) -> None:
         self.config = config
+        self.name = opened.identity.member
+        self.cluster_id = opened.identity.cluster_id
         self.replica = opened.replica
         self.opened = opened
         self.handles: dict[int, ClientHandle] = {}
@@ -60,14 +66,21 @@ class Member:
         self._leader_changed = asyncio.Event()
         self.readiness_changed = asyncio.Event()
         self._was_ready = False
-        peers = {name: split_address(name, address) for name, address in config.members.items()}
-        del peers[config.name]
+        self.removed: asyncio.Future[str] = self._loop.create_future()
+        self.membership = MembershipDesk(self)
         self.links = PeerLinks(
-            cluster_id=config.cluster_id,
-            name=config.name,
-            client_address=config.advertise_client,
+            identity=Identity(
+                self.cluster_id,
+                self.name,
+                config.advertise_client,
+                opened.identity.member_id,
+                config.advertise_peer,
+                lambda: self.replica.roster.known_index,
+            ),
             listen=split_address("peer_listen", config.peer_listen),
-            peers=peers,
+            peers={},
+            admit=self.membership.admit,
+            on_refused=self.membership.refused,
             on_frames=self._on_frames,
             on_link_up=self._on_link_up,
             on_link_down=self._on_link_down,
@@ -82,6 +95,7 @@ class Member:
 
     async def run(self) -> None:
         """Serve until cancelled. Raises whatever ended the member."""
+        self.changed()
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self.links.run(), name="peer-links")
             tasks.create_task(self._tick_forever(), name="ticks")
@@ -113,7 +127,8 @@ class Member:
         self._stopping = True
         self.replica.ask_to_move("this member is stopping")
         self.changed()
-        if self.replica.state.raft.is_leader and len(self.config.members) > 1:
+        raft = self.replica.state.raft
+        if raft.is_leader and raft.configuration.voters != (self.name,):
             try:
                 await self.transfer_leadership("")
             except TransferRefusedError as refused:
@@ -167,7 +182,7 @@ class Member:
                 f"this member does not lead; ask {leader or 'again when there is a leader'}"
             )
         target = member or self._best_successor()
-        if target == self.config.name:
+        if target == self.name:
             return target
         if target not in raft.configuration.voters:
             voters = ", ".join(raft.configuration.voters)
@@ -177,7 +192,7 @@ class Member:
         self.changed()
         try:
             async with asyncio.timeout(2 * self.config.election_ms / 1000):
-                while raft.leader in (None, self.config.name):
+                while raft.leader in (None, self.name):
                     await self._leader_changed.wait()
                     self._leader_changed.clear()
         except TimeoutError:
@@ -186,12 +201,15 @@ class Member:
         return str(raft.leader)
 
     def _best_successor(self) -> str:
-        followers = self.replica.state.raft.status().followers
-        voters = self.replica.state.raft.configuration.voters
-        candidates = [name for name in voters if name != self.config.name and self.links.is_up(name)]
-        if not candidates:
+        successor = self.replica.best_successor()
+        if successor is None:
             raise TransferRefusedError("no other voting member is connected")
-        return max(candidates, key=lambda name: (followers[name].match, name))
+        return successor
+
+    async def change_membership(
+        self, change: Change, *, force: bool, within_s: float
+    ) -> ClusterConfiguration:
+        return await self.membership.change(change, force=force, within_s=within_s)
 
     # -----------------------------------------------------------------------------------------
     # Peers
@@ -268,6 +286,8 @@ class Member:
             log(logging.INFO, event, **fields)
             if event == "leader_changed":
                 self._leader_changed.set()
+        if effects.members is not None:
+            self._link_to(effects.members)
         for peer, frames in effects.frames.items():
             self.links.send(peer, frames)
         for number in effects.connections:
@@ -276,8 +296,17 @@ class Member:
                 handle.wake()
         for peer in effects.snapshots:
             self.sender.start(peer)
+        for request in effects.settled:
+            self.membership.settled(request)
+        if effects.removed and not self.removed.done():
+            self.removed.set_result(effects.removed)
         if effects.stop:
             raise MemberStopsError(effects.stop)
+
+    def _link_to(self, members: dict[str, MemberRecord]) -> None:
+        self.links.set_members(
+            {name: split_address(name, record.peer_address) for name, record in members.items()}
+        )
 
     # -----------------------------------------------------------------------------------------
     # Disk

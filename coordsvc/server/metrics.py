@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
+from coordsvc.codec.cluster_configuration import named_by
 from coordsvc.raft.ready import Persist
 
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ class MemberMetrics:
             ),
             "peers_connected": (
                 "Members that this one has a link to",
-                lambda: sum(member.links.is_up(name) for name in member.config.members if name != state.name),
+                lambda: sum(member.links.is_up(name) for name in named_by(state.raft.configuration)),
             ),
         }
 

@@ -9,16 +9,21 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass, replace
 
-from coordproto.v1 import peer_pb2
-from coordsvc.codec.peer_messages import decode_configuration, encode_configuration
-from coordsvc.config import ServerConfig
+from coordsvc.codec.cluster_configuration import (
+    NOBODY,
+    MemberRecord,
+    decode_cluster_configuration,
+    decode_raft_configuration,
+    encode_cluster_configuration,
+    founding_configuration,
+)
+from coordsvc.config import DEFAULT_NAME, ServerConfig, parse_members
 from coordsvc.raft.node import RaftConfig, RaftNode
-from coordsvc.raft.types import Configuration
 from coordsvc.replica.core import Replica
 from coordsvc.replica.settings import ReplicaSettings
 from coordsvc.statemachine.machine import StateMachine
 from coordsvc.statemachine.types import Limits
-from coordsvc.storage.data_directory import DataDirectory
+from coordsvc.storage.data_directory import DataDirectory, StoredIdentity, read_identity
 from coordsvc.storage.log_store import LogStore
 from coordsvc.storage.recovery import recover_log
 from coordsvc.storage.tree_store import TreeStore
@@ -33,6 +38,10 @@ class OpenedMember:
     tree: TreeStore
     replica: Replica
     limits: Limits
+
+    @property
+    def identity(self) -> StoredIdentity:
+        return self.directory.identity
 
     def close(self) -> None:
         self.tree.close()
@@ -57,14 +66,37 @@ def settings_of(config: ServerConfig) -> ReplicaSettings:
     )
 
 
-def open_member(config: ServerConfig) -> OpenedMember:
+def open_directory(config: ServerConfig, joined: StoredIdentity | None) -> DataDirectory:
+    """Open the data directory; make it, if there is none, as what the settings or the cluster say.
+
+    One that is in use knows who it belongs to; what is given nevertheless must not contradict it.
+    """
+    made_as = read_identity(config.data_dir) or joined
+    if made_as is None:
+        members = ",".join(f"{name}={address}" for name, address in config.members.items())
+        made_as = StoredIdentity(config.cluster_id, config.name or DEFAULT_NAME, 0, members)
+    return DataDirectory.open(
+        config.data_dir,
+        config.cluster_id if config.initial_cluster else made_as.cluster_id,
+        config.name or made_as.member,
+        members=made_as.members,
+        member_id=made_as.member_id,
+        joined_index=made_as.joined_index,
+    )
+
+
+def open_member(config: ServerConfig, joined: StoredIdentity | None = None) -> OpenedMember:
     """Open and verify the data directory, and build the replica.
+
+    Args:
+        joined: What the cluster told this server, which has just joined it.
 
     Raises:
         StorageError: The directory cannot be used or trusted; the message is one line.
         CorruptStateError: The tree is not what its digest says.
     """
-    directory = DataDirectory.open(config.data_dir, config.cluster_id, config.name)
+    directory = open_directory(config, joined)
+    identity = directory.identity
     log = directory.open_log()
     tree = directory.open_tree()
     tree.verify_all()
@@ -73,34 +105,43 @@ def open_member(config: ServerConfig) -> OpenedMember:
     if machine.applied_index:
         machine.verify()
     recover_log(log, machine.applied_index, directory.installed)
-    if not machine.configuration:
-        machine.set_configuration(
-            encode_configuration(Configuration(tuple(config.members))).SerializeToString()
-        )
-    configuration = decode_configuration(peer_pb2.RaftConfiguration.FromString(machine.configuration))
+    founders = parse_members(identity.members)
+    contacts: tuple[MemberRecord, ...] = ()
+    if identity.joined_index:
+        contacts = founding_configuration(founders).members
+    elif not machine.configuration:
+        machine.set_configuration(encode_cluster_configuration(founding_configuration(founders)))
+    configuration = NOBODY
+    if machine.configuration:
+        configuration = decode_cluster_configuration(machine.configuration)
     hard_state = log.hard_state
     hard_state = replace(hard_state, commit=max(hard_state.commit, machine.applied_index))
     dice = random.SystemRandom()
     raft = RaftNode(
         RaftConfig(
-            config.name,
+            identity.member,
             election_ticks=config.election_ms // config.tick_ms,
             heartbeat_ticks=config.heartbeat_ms // config.tick_ms,
         ),
         log,
         hard_state,
-        configuration,
+        configuration.raft,
         machine.applied_index,
         dice.randrange,
+        decode_raft_configuration,
     )
-    if configuration.voters == (config.name,):
+    if raft.configuration.voters == (identity.member,) and not raft.configuration.voters_outgoing:
         raft.campaign()  # There is nobody to wait for.
     replica = Replica(
-        config.name,
+        identity.member,
         raft,
         machine,
         settings_of(config),
         client_address=config.advertise_client,
         first_number=dice.randrange(_FIRST_NUMBER_MAX) << 14,
+        member_id=identity.member_id,
+        peer_address=config.advertise_peer,
+        joined_index=identity.joined_index,
+        contacts=contacts,
     )
     return OpenedMember(directory, log, tree, replica, limits)

@@ -91,7 +91,7 @@ class SnapshotReceiver:
         message = Message(
             MessageType.SNAPSHOT,
             source=incoming.peer,
-            target=member.config.name,
+            target=member.name,
             term=chunk.raft_term,
             index=metadata.index,
             log_term=metadata.term,

@@ -14,6 +14,8 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from coordproto.v1 import peer_pb2
+from coordsvc.codec.peer_messages import encode_snapshot_metadata
+from coordsvc.raft.types import Configuration, SnapshotMetadata
 from coordsvc.server.logs import log
 from coordsvc.storage.errors import SnapshotRefused
 from coordsvc.storage.tree_chunks import TreeChunk
@@ -36,7 +38,7 @@ class _Stream:
     peer: str
     index: int
     term: int
-    configuration: bytes
+    configuration: Configuration
     snapshot: TreeSnapshot
     received: int = 0
     done: bool = False
@@ -62,7 +64,7 @@ class SnapshotSenders:
             peer,
             machine.applied_index,
             machine.applied_term,
-            machine.configuration,
+            member.replica.roster.applied.raft,
             member.opened.tree.snapshot(),
         )
         self._streams[peer] = stream
@@ -149,9 +151,8 @@ class SnapshotSenders:
         )
         if chunk.last:
             message.raft_term = self._member.replica.state.raft.term
-            message.metadata.index = stream.index
-            message.metadata.term = stream.term
-            message.metadata.configuration.ParseFromString(stream.configuration)
+            metadata = SnapshotMetadata(stream.index, stream.term, stream.configuration)
+            message.metadata.CopyFrom(encode_snapshot_metadata(metadata))
         frame = peer_pb2.PeerFrame(snapshot_chunk=message).SerializeToString()
         if not self._member.links.send(stream.peer, [frame]):
             raise _StreamEndedError("the link is down or its queue is full")

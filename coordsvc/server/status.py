@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 def role_name(member: Member) -> str:
     """Return leader, follower, candidate, pre-candidate or learner."""
     raft = member.replica.state.raft
-    if member.config.name in raft.configuration.learners:
+    configuration = raft.configuration
+    if member.name not in configuration.voters and member.name not in configuration.voters_outgoing:
         return "learner"
     return raft.role.name.lower().replace("_", "-")
 
@@ -31,20 +32,20 @@ def describe(member: Member) -> coordination_pb2.StatusResponse:
     state = member.replica.state
     machine = state.machine
     store = member.opened.log
-    configuration = state.raft.configuration
+    in_force = member.replica.roster.in_force()
     members = [
         coordination_pb2.MemberStatus(
-            name=name,
-            peer_address=member.config.members.get(name, ""),
-            client_address=state.client_addresses.get(name, ""),
-            learner=name in configuration.learners,
-            reachable=name == member.config.name or member.links.is_up(name),
+            name=record.name,
+            peer_address=record.peer_address,
+            client_address=record.client_address or state.client_addresses.get(record.name, ""),
+            learner=record.name in in_force.raft.learners,
+            reachable=record.name == member.name or member.links.is_up(record.name),
         )
-        for name in sorted({*configuration.voters, *configuration.learners})
+        for record in in_force.members
     ]
     return coordination_pb2.StatusResponse(
-        cluster_id=member.config.cluster_id,
-        member=member.config.name,
+        cluster_id=member.cluster_id,
+        member=member.name,
         role=role_name(member),
         leader=state.leader or "",
         term=state.raft.term,

@@ -3,7 +3,8 @@
 | name | what |
 |---|---|
 | `LOCK` | held by the running process; its number inside is for people |
-| `identity` | format version, cluster, member |
+| `identity` | format version; cluster and member; `member_id`, drawn when the directory was made |
+| `joining` | only until a server that joins has become a member: the `member_id` under which it asks |
 | `log/` | the Raft log |
 | `log-mark` | how many of its writes were synced |
 | `tree-<n>/` | a tree; `tree-current` names the live one, others are unfinished or outdated |
@@ -16,6 +17,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import secrets
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,14 +36,19 @@ from coordsvc.storage.log_store import LogStore
 from coordsvc.storage.snapshot_install import TREE_BYTES_MAX, SnapshotBuilder
 from coordsvc.storage.tree_store import TreeStore
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2  # 2: members have ids; the tree holds the addresses of the members
 
 _IDENTITY = "identity"
 _INITIALIZING = "initializing"
+_JOINING = "joining"
 _LOCK = "LOCK"
 _LOG = "log"
 _POINTER = "tree-current"
-_NOT_OURS_BUT_HARMLESS = {"lost+found", _LOCK}  # the first is in the root of every new ext4 file system
+_HARMLESS = {
+    "lost+found",
+    _LOCK,
+    _JOINING,
+}  # the first is in the root of every new ext4 file system
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +59,85 @@ class InstalledSnapshot:
     term: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class StoredIdentity:
+    """Who a data directory belongs to.
+
+    Attributes:
+        member_id: Drawn at random when the directory was made: another disk is another one.
+        members: The cluster as it was then, NAME=HOST:PORT,... with peer addresses. A founder begins with
+            it; for a member that joined these are whom it can talk to first.
+        joined_index: The index of the configuration that named it when it joined; 0 for a founder.
+    """
+
+    cluster_id: str
+    member: str
+    member_id: int
+    members: str = ""
+    joined_index: int = 0
+
+
+def read_identity(path: Path | str) -> StoredIdentity | None:
+    """Return whose directory this is; None if it is nobody's yet. Takes no lock, changes nothing.
+
+    Raises:
+        ForeignDataError: It is of another version.
+        CorruptDataError: The record is damaged.
+    """
+    file = Path(os.path.abspath(path)) / _IDENTITY
+    record = read_record(file)
+    if record is None:
+        return None
+    version = record.get("format")
+    if version != FORMAT_VERSION:
+        raise ForeignDataError(
+            f"{file.parent} was written in format {version}, this program knows format {FORMAT_VERSION}; "
+            "start the version that wrote it"
+        )
+    return StoredIdentity(
+        str(record.get("cluster")),
+        str(record.get("member")),
+        _whole(record, "member_id"),
+        str(record.get("members")),
+        _whole(record, "joined_index"),
+    )
+
+
+def prepare_to_join(path: Path | str) -> int:
+    """Return the id under which a server with this empty directory joins: the same one each time.
+
+    Raises: As `DataDirectory.open`.
+    """
+    path = Path(os.path.abspath(path))
+    descriptor = _lock(path)
+    try:
+        refuse_other_peoples_files(path)
+        record = read_record(path / _JOINING)
+        if record is None:
+            record = {"member_id": _draw_member_id()}
+            replace_record(path / _JOINING, record)
+        return _whole(record, "member_id")
+    finally:
+        os.close(descriptor)
+
+
+def refuse_other_peoples_files(path: Path) -> None:
+    """Refuse a directory without an identity that is not empty."""
+    try:
+        names = {entry.name for entry in path.iterdir()} - _HARMLESS
+    except OSError as error:
+        raise storage_error(error, path, "use the data directory") from error
+    if names and _INITIALIZING not in names:
+        raise ForeignDataError(
+            f"{path} is not empty and has no file '{_IDENTITY}': it is no data directory of "
+            "ours, or is damaged; choose an empty directory, or restore this one from a backup"
+        )
+
+
 class DataDirectory:
     """An opened and locked data directory. One per process."""
+
+    identity: StoredIdentity
 
     def __init__(self, path: Path, lock_descriptor: int) -> None:
         self.path = path
@@ -63,8 +147,19 @@ class DataDirectory:
         self.installed = InstalledSnapshot()
 
     @classmethod
-    def open(cls, path: Path | str, cluster_id: str, member: str) -> Self:
+    def open(
+        cls,
+        path: Path | str,
+        cluster_id: str,
+        member: str,
+        *,
+        members: str = "",
+        member_id: int = 0,
+        joined_index: int = 0,
+    ) -> Self:
         """Lock the directory, make it if there is none, and check whose it is.
+
+        What is named (see `StoredIdentity`) is for a directory that has to be made; 0 draws an id.
 
         Raises:
             DataDirectoryInUseError: Another process has it.
@@ -76,7 +171,8 @@ class DataDirectory:
         try:
             directory = cls(path, descriptor)
             if not directory._is_initialized():
-                directory._initialize(cluster_id, member)
+                number = member_id or _draw_member_id()
+                directory._initialize(StoredIdentity(cluster_id, member, number, members, joined_index))
             reach("recovery_begun")
             directory._check_identity(cluster_id, member)
             directory._read_pointer()
@@ -145,15 +241,10 @@ class DataDirectory:
     def _is_initialized(self) -> bool:
         if (self.path / _IDENTITY).exists():
             return True
-        names = {entry.name for entry in self.path.iterdir()} - _NOT_OURS_BUT_HARMLESS
-        if names and _INITIALIZING not in names:
-            raise ForeignDataError(
-                f"{self.path} is not empty and has no file '{_IDENTITY}': it is no data directory of "
-                "ours, or is damaged; choose an empty directory, or restore this one from a backup"
-            )
+        refuse_other_peoples_files(self.path)
         return False
 
-    def _initialize(self, cluster_id: str, member: str) -> None:
+    def _initialize(self, identity: StoredIdentity) -> None:
         """Make an empty member. Starts over if a crash interrupted it: nothing has been promised yet."""
         try:
             (self.path / _INITIALIZING).touch()
@@ -175,28 +266,32 @@ class DataDirectory:
         self._write_pointer(1, InstalledSnapshot())
         reach("directory_pointer_made")
         replace_record(
-            self.path / _IDENTITY, {"format": FORMAT_VERSION, "cluster": cluster_id, "member": member}
+            self.path / _IDENTITY,
+            {
+                "format": FORMAT_VERSION,
+                "cluster": identity.cluster_id,
+                "member": identity.member,
+                "member_id": identity.member_id,
+                "members": identity.members,
+                "joined_index": identity.joined_index,
+            },
         )
         reach("directory_made")
 
     def _check_identity(self, cluster_id: str, member: str) -> None:
         path = self.path / _IDENTITY
-        identity = read_record(path)
+        identity = read_identity(self.path)
         if identity is None:
             raise damaged(path, "it is missing")
-        version = identity.get("format")
-        if version != FORMAT_VERSION:
-            raise ForeignDataError(
-                f"{self.path} was written in format {version}, this program knows format {FORMAT_VERSION}; "
-                "start the version that wrote it"
-            )
-        owner = (identity.get("cluster"), identity.get("member"))
+        owner = (identity.cluster_id, identity.member)
         if owner != (cluster_id, member):
             raise ForeignDataError(
                 f"{self.path} belongs to member '{owner[1]}' of cluster '{owner[0]}', and this is member "
                 f"'{member}' of cluster '{cluster_id}'; correct the names or choose another data directory"
             )
-        (self.path / _INITIALIZING).unlink(missing_ok=True)
+        self.identity = identity
+        for outdated in (_INITIALIZING, _JOINING):
+            (self.path / outdated).unlink(missing_ok=True)
 
     def _read_pointer(self) -> None:
         path = self.path / _POINTER
@@ -225,6 +320,10 @@ class DataDirectory:
     def _tree_numbers(self) -> list[int]:
         numbers = (entry.name.split("tree-", 1) for entry in self.path.iterdir())
         return sorted(int(parts[1]) for parts in numbers if parts[0] == "" and parts[-1].isdecimal())
+
+
+def _draw_member_id() -> int:
+    return secrets.randbits(63) + 1
 
 
 def _whole(record: Record, name: str) -> int:

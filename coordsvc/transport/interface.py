@@ -6,7 +6,7 @@ one receiver never overtake one another.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 from coordproto.v1 import peer_pb2
@@ -23,6 +23,10 @@ OnLinkDown = Callable[[str, bool], None]
 the link, so the peer's process has ended or given up, rather than the network."""
 
 
+OnRefused = Callable[[str, int, int], None]
+"""(peer, cause, configuration_index): the peer does not let us in; see `peer_pb2.Refusal`."""
+
+
 class PeerTransport(Protocol):
     """Links to all other members."""
 
@@ -35,6 +39,9 @@ class PeerTransport(Protocol):
         Returns:
             False if dropped: the link is down, or its queue is full.
         """
+
+    def set_members(self, addresses: Mapping[str, tuple[str, int]]) -> None:
+        """Keep links to these, at these addresses, and to nobody else. May be called at any time."""
 
     def queued_bytes(self, peer: str) -> int:
         """Return how many bytes wait to be taken by the network."""

@@ -1,4 +1,4 @@
-"""All links of one member: a listener for what comes in, one dialler for each peer.
+"""All links of one member: a listener for what comes in, one dialler for each peer. Peers come and go.
 
 Rule of this file: composition only. Each pair of members has two connections, one for each direction.
 """
@@ -10,11 +10,12 @@ import random
 import socket
 import ssl
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import NoReturn
 
 from coordsvc.transport.complaints import Complaints
-from coordsvc.transport.handshake import Identity
-from coordsvc.transport.interface import OnFrames, OnLinkDown, OnLinkUp
+from coordsvc.transport.handshake import Admit, Identity, admit_named
+from coordsvc.transport.interface import OnFrames, OnLinkDown, OnLinkUp, OnRefused
 from coordsvc.transport.listener import Listener
 from coordsvc.transport.outgoing import OutgoingLink
 from coordsvc.transport.settings import LinkSettings
@@ -29,44 +30,47 @@ class PeerLinks:
     def __init__(
         self,
         *,
-        cluster_id: str,
-        name: str,
-        client_address: str,
+        identity: Identity,
         listen: tuple[str, int] | socket.socket,
         peers: Mapping[str, tuple[str, int]],
         on_frames: OnFrames,
         on_link_up: OnLinkUp,
         on_link_down: OnLinkDown,
         dice: random.Random,
+        admit: Admit | None = None,
+        on_refused: OnRefused = lambda _peer, _cause, _index: None,
         settings: LinkSettings | None = None,
         server_ssl: ssl.SSLContext | None = None,
         client_ssl: ssl.SSLContext | None = None,
     ) -> None:
-        assert name not in peers, "a member has no link to itself"
+        """`admit` decides who may be linked to us; without it, those that there is a link to."""
+        assert identity.name not in peers, "a member has no link to itself"
         loop = asyncio.get_running_loop()
         settings = settings or LinkSettings()
-        identity = Identity(cluster_id, name, client_address)
         complaints = Complaints(loop.time)
         self._fault: asyncio.Future[NoReturn] = loop.create_future()
         self._is_listening = False
-        self._outgoing = {
-            peer: OutgoingLink(
-                peer,
-                address,
-                identity=identity,
-                settings=settings,
-                dice=dice,
-                complaints=complaints,
-                on_link_up=on_link_up,
-                on_link_down=on_link_down,
-                ssl_context=client_ssl,
-            )
-            for peer, address in peers.items()
-        }
+        self._outgoing: dict[str, OutgoingLink] = {}
+        self._dialling: dict[str, asyncio.Task[None]] = {}
+        self._tasks: asyncio.TaskGroup | None = None
+        self._on_link_down = on_link_down
+        admit = admit or admit_named(self._outgoing, identity.name)
+        self._make_link = partial(
+            OutgoingLink,
+            identity=identity,
+            settings=settings,
+            dice=dice,
+            complaints=complaints,
+            on_link_up=on_link_up,
+            on_link_down=on_link_down,
+            ssl_context=client_ssl,
+            admit=admit,
+            on_refused=on_refused,
+        )
         self._listener = Listener(
             listen,
             identity=identity,
-            peers=frozenset(peers),
+            admit=admit,
             settings=settings,
             complaints=complaints,
             on_frames=on_frames,
@@ -74,6 +78,33 @@ class PeerLinks:
             on_fault=self._note_fault,
             ssl_context=server_ssl,
         )
+        self.set_members(peers)
+
+    def set_members(self, addresses: Mapping[str, tuple[str, int]]) -> None:
+        """Keep links to these, at these addresses, and to nobody else. See `PeerTransport`."""
+        for peer, link in list(self._outgoing.items()):
+            if addresses.get(peer) != link.address:
+                self._end_link(peer, link)
+            if peer not in addresses:
+                self._listener.drop(peer)
+        for peer, address in addresses.items():
+            if peer not in self._outgoing:
+                self._outgoing[peer] = self._make_link(peer, address)
+                self._start_dialling(peer)
+
+    def _end_link(self, peer: str, link: OutgoingLink) -> None:
+        was_up = link.is_up
+        del self._outgoing[peer]
+        dialling = self._dialling.pop(peer, None)
+        if dialling is not None:
+            dialling.cancel()
+        if was_up:
+            self._on_link_down(peer, False)
+
+    def _start_dialling(self, peer: str) -> None:
+        if self._tasks is not None:
+            link = self._outgoing[peer]
+            self._dialling[peer] = self._tasks.create_task(link.run(), name=f"link to {peer}")
 
     async def listen(self) -> tuple[str, int]:
         """Bind the address for peers, if `run` has not yet. Returns it, with the real port.
@@ -91,10 +122,12 @@ class PeerLinks:
         await self.listen()
         try:
             async with asyncio.TaskGroup() as tasks:
-                for peer, link in self._outgoing.items():
-                    tasks.create_task(link.run(), name=f"link to {peer}")
+                self._tasks = tasks
+                for peer in self._outgoing:
+                    self._start_dialling(peer)
                 await self._fault
         finally:
+            self._tasks = None
             self._listener.stop()
 
     def send(self, peer: str, frames: bytes | Sequence[bytes]) -> bool:
@@ -106,7 +139,8 @@ class PeerLinks:
 
     def queued_bytes(self, peer: str) -> int:
         """Return how many bytes wait to be taken by the network."""
-        return self._outgoing[peer].queued_bytes
+        link = self._outgoing.get(peer)
+        return link.queued_bytes if link is not None else 0
 
     def is_up(self, peer: str) -> bool:
         """Return whether frames can be sent to `peer` now."""
@@ -114,7 +148,9 @@ class PeerLinks:
         return link is not None and link.is_up
 
     def _dial_back(self, peer: str) -> None:
-        self._outgoing[peer].dial_now()
+        link = self._outgoing.get(peer)
+        if link is not None:
+            link.dial_now()
 
     def _note_fault(self, error: BaseException) -> None:
         if not self._fault.done():

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
-from collections.abc import Callable, Container
+from collections.abc import Callable
 from functools import partial
 
 from google.protobuf.message import DecodeError
@@ -20,6 +20,7 @@ from coordsvc.transport.complaints import LOG, Complaints
 from coordsvc.transport.framing import FrameReader, FrameTooLarge, with_length
 from coordsvc.transport.handshake import (
     HELLO_BYTES_MAX,
+    Admit,
     Greeted,
     Identity,
     Unwelcome,
@@ -43,7 +44,7 @@ class Listener:
         listen: tuple[str, int] | socket.socket,
         *,
         identity: Identity,
-        peers: Container[str],
+        admit: Admit,
         settings: LinkSettings,
         complaints: Complaints,
         on_frames: OnFrames,
@@ -52,7 +53,7 @@ class Listener:
         ssl_context: ssl.SSLContext | None,
     ) -> None:
         self.identity = identity
-        self.peers = peers
+        self.admit = admit
         self.settings = settings
         self.complaints = complaints
         self.on_frames = on_frames
@@ -99,6 +100,12 @@ class Listener:
         if self._server is not None:
             self._server.close()
         for connection in (*self._strangers, *self._links.values()):
+            connection.abort()
+
+    def drop(self, peer: str) -> None:
+        """End the link from this peer: it is no member any more. It hears so when it dials again."""
+        connection = self._links.get(peer)
+        if connection is not None:
             connection.abort()
 
     # --- called by connections ---
@@ -150,11 +157,10 @@ class _Connection(asyncio.Protocol):
         settings = self._listener.settings
         prepare_socket(transport, settings)
         if not self._listener.admit_stranger(self):
-            self._refuse("too many connections without a greeting")
+            self._refuse(Unwelcome("too many connections without a greeting"))
             return
-        self._timer = asyncio.get_running_loop().call_later(
-            settings.greeting_timeout_s, self._refuse, f"no greeting within {settings.greeting_timeout_s:g} s"
-        )
+        late = Unwelcome(f"no greeting within {settings.greeting_timeout_s:g} s")
+        self._timer = asyncio.get_running_loop().call_later(settings.greeting_timeout_s, self._refuse, late)
 
     def data_received(self, data: bytes) -> None:
         if self._is_closing:
@@ -165,8 +171,10 @@ class _Connection(asyncio.Protocol):
                 self._greet(frames.pop(0))
             if frames:
                 self._deliver(frames)
-        except (FrameTooLarge, Unwelcome, MalformedFrame) as error:
-            self._refuse(str(error))
+        except Unwelcome as error:
+            self._refuse(error)
+        except (FrameTooLarge, MalformedFrame) as error:
+            self._refuse(Unwelcome(str(error)))
 
     def connection_lost(self, _: Exception | None) -> None:
         self._is_closing = True
@@ -177,7 +185,10 @@ class _Connection(asyncio.Protocol):
 
     def _greet(self, frame: bytes) -> None:
         listener = self._listener
-        greeted = read_hello(frame, listener.identity, listener.peers)
+        greeted = read_hello(frame, listener.identity)
+        unwelcome = listener.admit(greeted)
+        if unwelcome is not None:
+            raise unwelcome
         self._stop_timer()
         self._peer = greeted.name
         self._reader.frame_bytes_max = listener.settings.frame_bytes_max
@@ -199,7 +210,7 @@ class _Connection(asyncio.Protocol):
             self._listener.on_fault(error)
             raise
 
-    def _refuse(self, reason: str) -> None:
+    def _refuse(self, unwelcome: Unwelcome) -> None:
         """Close for a reason, telling it to the log and to the other side."""
         if self._is_closing or self._transport is None:
             return
@@ -210,8 +221,8 @@ class _Connection(asyncio.Protocol):
         else:
             host = (self._transport.get_extra_info("peername") or ("unknown",))[0]
             who, subject = f"a connection from {host}", f"from {host}"
-        self._listener.complaints.warn(subject, f"{who} is refused: {reason}")
-        self._write(refusal(reason))
+        self._listener.complaints.warn(subject, f"{who} is refused: {unwelcome}")
+        self._write(refusal(unwelcome))
         self._transport.close()
         # A side that does not read cannot keep the connection.
         asyncio.get_running_loop().call_later(1.0, self._transport.abort)

@@ -14,8 +14,16 @@ from collections.abc import Sequence
 
 from coordsvc.transport.complaints import LOG, Complaints
 from coordsvc.transport.framing import LENGTH_BYTES, FrameReader, FrameTooLarge, join_frames, with_length
-from coordsvc.transport.handshake import HELLO_BYTES_MAX, Greeted, Identity, Unwelcome, read_hello
-from coordsvc.transport.interface import OnLinkDown, OnLinkUp
+from coordsvc.transport.handshake import (
+    HELLO_BYTES_MAX,
+    Admit,
+    Greeted,
+    Identity,
+    RefusedByPeer,
+    Unwelcome,
+    read_hello,
+)
+from coordsvc.transport.interface import OnLinkDown, OnLinkUp, OnRefused
 from coordsvc.transport.settings import LinkSettings
 from coordsvc.transport.sockets import prepare_socket
 
@@ -37,8 +45,12 @@ class OutgoingLink:
         on_link_up: OnLinkUp,
         on_link_down: OnLinkDown,
         ssl_context: ssl.SSLContext | None,
+        admit: Admit = lambda _greeted: None,
+        on_refused: OnRefused = lambda _peer, _cause, _index: None,
     ) -> None:
         self._peer = peer
+        self._admit = admit
+        self._on_refused = on_refused
         self._address = address
         self._identity = identity
         self._settings = settings
@@ -50,6 +62,10 @@ class OutgoingLink:
         self._connection: _Connection | None = None  # greeted, and not lost yet
         self._dial_now = asyncio.Event()
         self._failures = 0
+
+    @property
+    def address(self) -> tuple[str, int]:
+        return self._address
 
     # --- sending ---
 
@@ -119,8 +135,14 @@ class OutgoingLink:
         try:
             async with asyncio.timeout(self._settings.greeting_timeout_s):
                 await loop.create_connection(lambda: connection, host, port, ssl=self._ssl_context)
-                return await connection.greeted
+                greeted = await connection.greeted
+            unwelcome = self._admit(greeted)
+            if unwelcome is None:
+                return greeted
+            self._complain(f"member '{self._peer}' at {host}:{port} is not linked: {unwelcome}")
         except Unwelcome as error:
+            if isinstance(error, RefusedByPeer):
+                self._on_refused(self._peer, error.cause, error.configuration_index)
             self._complain(f"member '{self._peer}' at {host}:{port} is not linked: {error}")
         except TimeoutError:
             self._complain(f"member '{self._peer}' at {host}:{port} does not answer; still trying")

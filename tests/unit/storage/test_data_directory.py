@@ -103,9 +103,9 @@ def test_another_members_or_clusters_directory_is_refused(path: Path) -> None:
 
 def test_a_newer_format_is_refused(path: Path) -> None:
     make(path)
-    replace_record(path / "identity", {"format": 2, "cluster": "cluster", "member": "a"})
+    replace_record(path / "identity", {"format": 3, "cluster": "cluster", "member": "a"})
 
-    assert "written in format 2" in refuse(path, ForeignDataError)
+    assert "written in format 3" in refuse(path, ForeignDataError)
 
 
 def test_a_directory_with_other_peoples_files_is_refused_and_left_alone(path: Path) -> None:

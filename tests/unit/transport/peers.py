@@ -43,6 +43,10 @@ def number_of(frame: peer_pb2.PeerFrame) -> int:
     return int(frame.forward.commands[0])
 
 
+def client_address_of(name: str) -> str:
+    return f"clients-of-{name}:7400"
+
+
 @dataclass
 class Member:
     """One member's links, and what they told it."""
@@ -97,9 +101,7 @@ def make_member(
         member.event.set()
 
     links = PeerLinks(
-        cluster_id=cluster_id,
-        name=name,
-        client_address=f"clients-of-{name}",
+        identity=Identity(cluster_id, name, client_address_of(name)),
         listen=listen,
         peers=peers,
         on_frames=on_frames,

@@ -32,7 +32,7 @@ def test_a_peers_greeting_says_who_it_is_and_where_clients_reach_it() -> None:
         ),
         (peer_pb2.PeerFrame().SerializeToString(), "not the protocol of members"),
         (b"GET / HTTP/1.1\r\n\r\n", "not the protocol of members"),
-        (refusal("go\naway"), "it refused this member, saying: go?away"),
+        (refusal(Unwelcome("go\naway")), "it refused this member, saying: go?away"),
     ],
 )
 def test_everybody_else_is_refused_with_the_reason(frame: bytes, reason: str) -> None:

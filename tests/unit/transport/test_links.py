@@ -40,7 +40,7 @@ async def test_three_members_find_each_other_and_exchange_frames_in_order() -> N
         for member in members:
             await member.wait_up(2)
             assert sorted(member.ups) == [
-                (name, f"clients-of-{name}") for name in "abc" if name != member.name
+                (name, f"clients-of-{name}:7400") for name in "abc" if name != member.name
             ]
         for number in range(500):
             for member in members:

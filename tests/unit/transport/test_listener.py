@@ -44,7 +44,7 @@ async def address_of(member: Member) -> Address:
 async def test_a_peer_is_greeted_back_and_heard(member: Member) -> None:
     async with stranger(await address_of(member)) as peer:
         answer = await peer.greet("a", to="b")
-        assert (getattr(answer.hello, "from"), answer.hello.client_address) == ("b", "clients-of-b")
+        assert (getattr(answer.hello, "from"), answer.hello.client_address) == ("b", "clients-of-b:7400")
 
         await peer.send(with_length(numbered(1)) + with_length(numbered(2)))
         await member.wait(lambda: len(member.numbers()) == 2)

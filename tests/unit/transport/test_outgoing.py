@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from coordsvc.transport.framing import with_length
-from coordsvc.transport.handshake import Identity, refusal
+from coordsvc.transport.handshake import Identity, Unwelcome, refusal
 from coordsvc.transport.settings import LinkSettings
 from tests.unit.transport.peers import (
     PATIENCE_S,
@@ -51,7 +51,7 @@ class Peer:
         connection = await self.next_connection()
         hello = (await connection.read_frame()).hello
         assert (hello.cluster_id, getattr(hello, "from"), hello.to) == ("cluster", "a", "b")
-        await connection.send(with_length(Identity(cluster_id, name, "clients-of-b").hello_to("a")))
+        await connection.send(with_length(Identity(cluster_id, name, "clients-of-b:7400").hello_to("a")))
         return connection
 
 
@@ -97,7 +97,7 @@ async def test_a_link_is_up_once_both_have_greeted() -> None:
         await peer.next_link()
         await member.wait_up()
 
-        assert member.ups == [("b", "clients-of-b")]
+        assert member.ups == [("b", "clients-of-b:7400")]
         assert member.links.is_up("b")
         assert member.links.send("b", numbered(1))
 
@@ -250,7 +250,7 @@ async def test_a_refusal_is_logged_with_its_reason_and_dialled_again(
         for _ in range(3):
             connection = await peer.next_connection()
             await connection.read_frame()
-            await connection.send(with_length(refusal("not today")))
+            await connection.send(with_length(refusal(Unwelcome("not today"))))
             await connection.read_to_the_end()
 
         assert member.ups == []

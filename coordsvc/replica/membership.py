@@ -1,0 +1,418 @@
+"""Changes of the membership: checked, proposed, carried to their end. Raft §6; decision 0012.
+
+On the leader, and only there, this makes three kinds of configuration entries, one at a time: the steps of
+a change that was asked for; the leaving of a joint configuration, whoever began it; and, when nothing else
+is under way, one that records what members have said of themselves (addresses, the identity of their disks).
+
+A request is settled by the log alone: its first entry is applied in the term in which it was proposed, and
+then a configuration that is not joint. So its outcome is known also to a member that leads no longer.
+
+What a refusal is called tells a caller what to do: NO_LEADER: ask the member in the hint (or, without one,
+later); LIMIT_EXCEEDED: another change is under way, try later; CATCHING_UP: the learner is behind, try
+later; CHECK_FAILED: it would cost the quorum, only with `force`; INVALID_ARGUMENT and NODE_EXISTS: never.
+
+Rule of this file: the leader keeps nothing that the next one would need.
+"""
+
+from __future__ import annotations
+
+from coordsvc.codec.cluster_configuration import (
+    ADDRESS_LENGTH_MAX,
+    MEMBERS_MAX,
+    ClusterConfiguration,
+    MemberRecord,
+    encode_cluster_configuration,
+    explain_bad_record,
+    with_records,
+)
+from coordsvc.raft.membership import ConfigurationError, leave, plan
+from coordsvc.raft.node import ProposalDropped
+from coordsvc.raft.types import Configuration, Entry, NodeId
+from coordsvc.replica.changes import (
+    AddMember,
+    Change,
+    ChangeRequest,
+    JoinMember,
+    PromoteMember,
+    RemoveMember,
+    ReplaceMember,
+)
+from coordsvc.replica.roster import Roster
+from coordsvc.replica.state import ReplicaState
+from coordsvc.statemachine.results import ErrorCode, Failure
+
+BEHIND_ENTRIES_MAX = 1_000  # a learner that lacks more of what is committed is not promoted
+
+assert ADDRESS_LENGTH_MAX * MEMBERS_MAX < 1 << 20, "a configuration fits into one message between members"
+
+
+class MembershipChanges:
+    def __init__(self, state: ReplicaState, roster: Roster) -> None:
+        self._state = state
+        self._roster = roster
+        self._request: ChangeRequest | None = None
+
+    # -----------------------------------------------------------------------------------------
+    # In
+
+    def begin(self, change: Change, *, force: bool) -> ChangeRequest:
+        """Take in a change. It may be settled at once; else `effects.settled` brings it back."""
+        state = self._state
+        request = ChangeRequest(state.take_number(), change, force, change.name)
+        if not state.raft.is_leader:
+            self._refer_to_leader(request)
+            return request
+        if self._request is not None or self._roster.in_force().is_joint:
+            under_way = describe(self._request.change) if self._request is not None else "a step of one"
+            message = f"another change of the membership is under way: {under_way}; try again when it is done"
+            self._fail(request, ErrorCode.LIMIT_EXCEEDED, message)
+            return request
+        self._request = request
+        self._advance()
+        return request
+
+    def forget(self, request: ChangeRequest) -> None:
+        """Nobody waits for it any more. What was proposed goes on."""
+        if self._request is request:
+            self._request = None
+
+    def tick(self) -> None:
+        """Go on with whatever waits."""
+        request = self._request
+        if request is not None:
+            self._look_at_log(request)
+        if self._state.raft.is_leader and self._roster.applied.members:
+            self._advance()
+
+    def leader_changed(self) -> None:
+        """A request that was not proposed here has to be made again, at the new leader."""
+        request = self._request
+        state = self._state
+        if request is None or request.proposed or state.raft.is_leader or state.leader is None:
+            return
+        self._refer_to_leader(request)
+
+    def entry_applied(self, entry: Entry, configuration: ClusterConfiguration) -> None:
+        """A configuration entry was applied; the roster knows it."""
+        request = self._request
+        if request is not None and request.proposed == entry.index:
+            request.is_committed = entry.term == request.proposed_term
+        self._settle_if_complete(configuration)
+        if self._state.raft.is_leader:
+            self._advance()
+
+    def tree_replaced(self) -> None:
+        """A snapshot took the place of the tree: what became of a request shows in its configuration."""
+        request = self._request
+        applied = self._roster.applied
+        if request is None or not request.proposed or applied.index < request.proposed:
+            return
+        if applied.raft == request.target:
+            request.is_committed = True
+            self._settle_if_complete(applied)
+            return
+        message = "leadership was lost during the change; look at the members before repeating it"
+        self._fail(request, ErrorCode.UNKNOWN_OUTCOME, message)
+
+    # -----------------------------------------------------------------------------------------
+    # Steps, on the leader
+
+    def _advance(self) -> None:
+        """Propose what is due next, if the last one is committed."""
+        state = self._state
+        if state.raft.transferee is not None:
+            return
+        request = self._request
+        if request is not None and request.hands_over_until_ms:
+            self._hand_over_again(request)
+            return
+        if not state.raft.is_configuration_committed:
+            return
+        in_force = self._roster.in_force()
+        if in_force.is_joint:
+            self._propose(leave(in_force.raft), in_force.members)
+        elif request is not None and not request.proposed:
+            self._start(request, in_force)
+        elif request is None or request.is_committed:
+            self._record_news(in_force)
+
+    def _record_news(self, in_force: ClusterConfiguration) -> None:
+        """Write down what members have said of themselves, if that is new."""
+        records = tuple(self._roster.newest(record) for record in in_force.members)
+        if records != in_force.members:
+            self._propose(in_force.raft, records)
+
+    def _start(self, request: ChangeRequest, in_force: ClusterConfiguration) -> None:
+        change = request.change
+        if not in_force.members:
+            message = "this member does not keep the addresses of its cluster"
+            self._fail(request, ErrorCode.INVALID_ARGUMENT, message)
+            return
+        if isinstance(change, JoinMember):
+            request.name = change.name or _choose_name(in_force, change)
+        refusal = self._refusal(request, in_force)
+        if refusal is not None:
+            self._fail(request, refusal.code, refusal.message)
+            return
+        voters, learners, records = _target(request, in_force)
+        if self._hands_over_first(request, voters):
+            return
+        if not request.force and (at_stake := self._explain_lost_quorum(voters)):
+            self._fail(request, ErrorCode.CHECK_FAILED, at_stake)
+            return
+        newest = tuple(self._roster.newest(record) for record in records)
+        if in_force.index and newest == in_force.members and voters == set(in_force.raft.voters):
+            self._settle(request, in_force)  # A repeated join: everything is as it should be.
+            return
+        request.target = Configuration(tuple(sorted(voters)), learners=tuple(sorted(learners)))
+        try:
+            first = plan(in_force.raft, voters, learners)
+            self._propose(first, newest, request)
+        except ConfigurationError as error:
+            self._fail(request, ErrorCode.INVALID_ARGUMENT, str(error))
+
+    def _propose(
+        self,
+        configuration: Configuration,
+        records: tuple[MemberRecord, ...],
+        request: ChangeRequest | None = None,
+    ) -> None:
+        """Propose, now or at a later tick: what cannot be appended yet is worked out anew then."""
+        state = self._state
+        following = with_records(configuration, records)
+        try:
+            index = state.raft.propose_configuration(encode_cluster_configuration(following))
+        except ProposalDropped:
+            return
+        if request is not None:
+            request.proposed, request.proposed_term = index, state.raft.term
+        state.effects.note(
+            "configuration_proposed",
+            index=index,
+            voters=",".join(configuration.voters),
+            outgoing=",".join(configuration.voters_outgoing),
+            learners=",".join(configuration.learners),
+        )
+        self._roster.notice()
+
+    # -----------------------------------------------------------------------------------------
+    # The leader itself is to go
+
+    def _hands_over_first(self, request: ChangeRequest, voters: set[NodeId]) -> bool:
+        """Let a voter that stays lead, if there is one that can. The caller repeats its request there."""
+        state = self._state
+        if state.name in voters:
+            return False
+        successor = self.best_successor(voters)
+        if successor is None:
+            return False
+        request.hands_over_until_ms = state.now_ms + 3 * state.settings.election_timeout_ms
+        state.effects.note("leadership_handed_over", to=successor, why=describe(request.change))
+        state.raft.transfer_leader(successor)
+        return True
+
+    def _hand_over_again(self, request: ChangeRequest) -> None:
+        state = self._state
+        successor = self.best_successor(set(state.raft.configuration.voters))
+        if successor is None or state.now_ms >= request.hands_over_until_ms:
+            message = f"leadership could not be handed over by {state.name}, which is to go; try again"
+            self._fail(request, ErrorCode.NO_LEADER, message)
+            return
+        state.raft.transfer_leader(successor)
+
+    def best_successor(self, among: set[NodeId]) -> NodeId | None:
+        """The other voter in `among`, heard from lately, that has most of the log."""
+        state = self._state
+        followers = state.raft.status().followers
+        able = [
+            name
+            for name in state.raft.configuration.voters
+            if name in among and name in followers and state.hears(name)
+        ]
+        return max(able, key=lambda name: (followers[name].match, name), default=None)
+
+    # -----------------------------------------------------------------------------------------
+    # Checks
+
+    def _refusal(self, request: ChangeRequest, in_force: ClusterConfiguration) -> Failure | None:
+        """Say why this change makes no sense in the configuration in force."""
+        change = request.change
+        raft = in_force.raft
+        if isinstance(change, AddMember):
+            return _explain_unfit(MemberRecord(change.name, change.peer_address), in_force, is_new=True)
+        if isinstance(change, JoinMember):
+            return _explain_unfit_joiner(request.name, change, in_force)
+        if in_force.record(change.name) is None:
+            return _no_member(change.name, in_force)
+        if isinstance(change, RemoveMember):
+            if raft.voters == (change.name,):
+                message = f"{change.name} is the last voting member: promote another one before it goes"
+                return Failure(ErrorCode.INVALID_ARGUMENT, message)
+            return None
+        if isinstance(change, PromoteMember):
+            return self._explain_not_promotable(change.name, in_force)
+        if change.name not in raft.voters:
+            message = f"{change.name} is no voting member: use remove and promote instead of replace"
+            return Failure(ErrorCode.INVALID_ARGUMENT, message)
+        return self._explain_not_promotable(change.by, in_force)
+
+    def _explain_not_promotable(self, name: NodeId, in_force: ClusterConfiguration) -> Failure | None:
+        if in_force.record(name) is None:
+            return _no_member(name, in_force, "; start it with --join first")
+        if name in in_force.raft.voters:
+            return Failure(ErrorCode.INVALID_ARGUMENT, f"{name} is a voting member already")
+        follower = self._state.raft.status().followers.get(name)
+        if follower is None or not self._state.hears(name):
+            message = f"{name} has not caught up: it is not heard from; is it running?"
+            return Failure(ErrorCode.CATCHING_UP, message)
+        behind = self._state.raft.commit_index - follower.match
+        if follower.match == 0 or behind > BEHIND_ENTRIES_MAX:
+            message = f"{name} has not caught up: it is {behind} entries behind; try again in a while"
+            return Failure(ErrorCode.CATCHING_UP, message)
+        return None
+
+    def _explain_lost_quorum(self, voters: set[NodeId]) -> str:
+        """Say what is at stake if too few of these voters can be reached; "" if enough can."""
+        if voters == set(self._state.raft.configuration.voters):
+            return ""
+        silent = sorted(name for name in voters if not self._state.hears(name))
+        needed = len(voters) // 2 + 1
+        reachable = len(voters) - len(silent)
+        if reachable >= needed:
+            return ""
+        return (
+            f"after this change {', '.join(sorted(voters))} would vote, of which {reachable} can be reached "
+            f"({', '.join(silent)} not) and {needed} are needed: the cluster would take no writes. "
+            "Start the missing ones, or remove those first; force it only if they come back for certain"
+        )
+
+    # -----------------------------------------------------------------------------------------
+    # Outcomes
+
+    def _look_at_log(self, request: ChangeRequest) -> None:
+        """Its place in the log is applied, and it was not there: an earlier leader's end took it away."""
+        applied_index = self._state.machine.applied_index
+        if request.proposed and applied_index >= request.proposed and not request.is_committed:
+            self._refer_to_leader(request)
+
+    def _settle_if_complete(self, applied: ClusterConfiguration) -> None:
+        request = self._request
+        if request is not None and request.is_committed and not applied.is_joint:
+            self._settle(request, applied)
+
+    def _settle(self, request: ChangeRequest, outcome: ClusterConfiguration) -> None:
+        request.outcome = outcome
+        self._state.effects.note("members_changed", change=describe(request.change), index=outcome.index)
+        self._close(request)
+
+    def _fail(self, request: ChangeRequest, code: ErrorCode, message: str) -> None:
+        request.failure = Failure(code, message)
+        self._close(request)
+
+    def _refer_to_leader(self, request: ChangeRequest) -> None:
+        state = self._state
+        who = f"{state.leader} does" if state.leader is not None else "nobody does now"
+        request.leader_hint = state.leader_hint() if state.leader != state.name else ""
+        self._fail(request, ErrorCode.NO_LEADER, f"{state.name} does not lead, {who}; ask the leader")
+
+    def _close(self, request: ChangeRequest) -> None:
+        if self._request is request:
+            self._request = None
+        self._state.effects.settled.append(request)
+
+
+def describe(change: Change) -> str:
+    """A change in words, for people."""
+    match change:
+        case AddMember():
+            return f"add {change.name}"
+        case RemoveMember():
+            return f"remove {change.name}"
+        case PromoteMember():
+            return f"promote {change.name}"
+        case ReplaceMember():
+            return f"replace {change.name} by {change.by}"
+        case JoinMember():
+            return f"join {change.name or change.peer_address}"
+
+
+def _target(
+    request: ChangeRequest, in_force: ClusterConfiguration
+) -> tuple[set[NodeId], set[NodeId], tuple[MemberRecord, ...]]:
+    """Who votes, who learns, and everybody's records, the new one included, once the change is complete."""
+    voters, learners = set(in_force.raft.voters), set(in_force.raft.learners)
+    records = in_force.members
+    change = request.change
+    match change:
+        case AddMember():
+            learners.add(change.name)
+            records += (MemberRecord(change.name, change.peer_address),)
+        case RemoveMember():
+            voters.discard(change.name)
+            learners.discard(change.name)
+        case PromoteMember():
+            voters.add(change.name)
+            learners.discard(change.name)
+        case ReplaceMember():
+            voters.discard(change.name)
+            voters.add(change.by)
+            learners.discard(change.by)
+        case JoinMember():
+            name = request.name
+            if name not in voters:
+                learners.add(name)
+            joined = MemberRecord(name, change.peer_address, change.client_address, change.member_id)
+            records = (*(record for record in records if record.name != name), joined)
+            records = tuple(sorted(records, key=lambda record: record.name))
+    return voters, learners, records
+
+
+def _choose_name(in_force: ClusterConfiguration, change: JoinMember) -> NodeId:
+    """The name under which this disk is known already, or the first free one."""
+    for record in in_force.members:
+        if record.member_id == change.member_id:
+            return record.name
+    taken = {record.name for record in in_force.members}
+    number = 1
+    while f"coordsvc-{number}" in taken:
+        number += 1
+    return f"coordsvc-{number}"
+
+
+def _explain_unfit_joiner(name: NodeId, change: JoinMember, in_force: ClusterConfiguration) -> Failure | None:
+    if change.member_id == 0:
+        return Failure(ErrorCode.INVALID_ARGUMENT, "a server that joins names its data directory by an id")
+    known = in_force.record(name)
+    if known is not None and known.member_id not in (0, change.member_id):
+        message = (
+            f"a member named {name} exists already with another data directory: "
+            "remove it first, or choose another --name"
+        )
+        return Failure(ErrorCode.NODE_EXISTS, message)
+    for record in in_force.members:
+        if record.name != name and record.member_id == change.member_id:
+            message = f"this data directory is that of member {record.name}: it cannot join as {name} too"
+            return Failure(ErrorCode.INVALID_ARGUMENT, message)
+    joiner = MemberRecord(name, change.peer_address, change.client_address, change.member_id)
+    return _explain_unfit(joiner, in_force, is_new=known is None)
+
+
+def _explain_unfit(record: MemberRecord, in_force: ClusterConfiguration, *, is_new: bool) -> Failure | None:
+    """Say why a member with this name and these addresses cannot be there."""
+    problem = explain_bad_record(record)
+    if problem:
+        return Failure(ErrorCode.INVALID_ARGUMENT, problem)
+    if is_new and in_force.record(record.name) is not None:
+        return Failure(ErrorCode.NODE_EXISTS, f"there is a member named {record.name} already")
+    for other in in_force.members:
+        if other.name != record.name and other.peer_address == record.peer_address:
+            message = f"{record.peer_address} is the address of member {other.name}"
+            return Failure(ErrorCode.NODE_EXISTS, message)
+    if is_new and len(in_force.members) >= MEMBERS_MAX:
+        return Failure(ErrorCode.LIMIT_EXCEEDED, f"a cluster has {MEMBERS_MAX} members at most")
+    return None
+
+
+def _no_member(name: NodeId, in_force: ClusterConfiguration, advice: str = "") -> Failure:
+    names = ", ".join(record.name for record in in_force.members)
+    return Failure(ErrorCode.INVALID_ARGUMENT, f"there is no member {name!r:.80}, only {names}{advice}")
