@@ -336,6 +336,7 @@ class Clients:
         machine = self._state.machine
         replays = isinstance(read.operation, WatchRead) and watch.since != _FROM_NOW
         if not replays:
+            read.set_zxid = machine.zxid
             self._delivery.add_live(connection, watch)
         else:
             if watch.since == _FROM_THE_START:

@@ -19,6 +19,7 @@ SESSION = 1
 STALE = 2
 
 NOT_CONFIRMED = -1
+NOT_SET = -1
 
 FRAME_BYTES_GOAL = 1 << 20  # one frame to a client carries so much, or one larger item
 
@@ -42,7 +43,10 @@ class WatchRead:
 
 @dataclass(slots=True, eq=False)
 class PendingRead:
-    """A read in its session's order. `index`: apply this much first; NOT_CONFIRMED until a round says so."""
+    """A read in its session's order. `index`: apply this much first; NOT_CONFIRMED until a round says so.
+
+    `set_zxid`: the state at which its watch was set, for a watch from now on; the answer may have to wait.
+    """
 
     connection: Connection
     read_id: int
@@ -54,6 +58,7 @@ class PendingRead:
     index: int = NOT_CONFIRMED
     parked_until_ms: int = 0
     is_watch_cancelled: bool = False
+    set_zxid: int = NOT_SET
 
 
 @dataclass(slots=True)

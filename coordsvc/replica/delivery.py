@@ -9,11 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from coordsvc.codec import results
-from coordsvc.replica.connections import Connection, ConnectionState, PendingRead
+from coordsvc.replica.connections import NOT_SET, Connection, ConnectionState, PendingRead
 from coordsvc.replica.state import ReplicaState
 from coordsvc.statemachine.changes import Change
 from coordsvc.watch.catchup import CatchUp
 from coordsvc.watch.registry import ONCE_KINDS, Firing, Watch
+
+_EventKey = tuple[int, str, int, int, bool]
 
 
 class Delivery:
@@ -29,11 +31,13 @@ class Delivery:
 
     def _deliver(self, firings: Iterable[Firing]) -> None:
         """Queue events. One event for many watches is encoded once, and sent once per connection."""
-        encoded: dict[tuple[int, str, int, bool], bytes] = {}
-        grouped: dict[tuple[tuple[int, str, int, bool], int], list[int]] = {}
+        encoded: dict[_EventKey, bytes] = {}
+        grouped: dict[tuple[_EventKey, int], list[int]] = {}
         for firing in firings:
             watch = firing.watch
-            key = (firing.event_type, firing.path, firing.zxid, watch.with_values)
+            # A transaction may change one node more than once: each of its changes is an event of its own.
+            change = id(firing.change)
+            key = (firing.event_type, firing.path, firing.zxid, change, watch.with_values)
             if key not in encoded:
                 encoded[key] = results.encode_event(
                     firing.event_type, firing.path, firing.zxid, firing.change, with_value=watch.with_values
@@ -68,7 +72,8 @@ class Delivery:
 
     def confirm_watch(self, read: PendingRead) -> None:
         """Tell the client that its watch is set."""
-        read.connection.push(results.watching_item(read.read_id, self._state.machine.zxid))
+        zxid = self._state.machine.zxid if read.set_zxid == NOT_SET else read.set_zxid
+        read.connection.push(results.watching_item(read.read_id, zxid))
         self._state.mark(read.connection)
 
     def remove(self, connection: Connection, watch_id: int) -> None:
