@@ -7,13 +7,21 @@ from dataclasses import replace
 
 import pytest
 
-from coordsvc.raft.invariants import ClusterChecker, Observation, check_node, check_step, observe
+from coordsvc.raft.invariants import (
+    ClusterChecker,
+    Observation,
+    check_node,
+    check_step,
+    observe,
+    quorums_meet,
+)
 from coordsvc.raft.node import Role
 from coordsvc.raft.progress import ProgressState
 from coordsvc.raft.state import NodeState
-from coordsvc.raft.types import Entry
+from coordsvc.raft.types import Configuration, Entry, EntryKind, Index
 from tests.unit.raft.bench import Bench
 from tests.unit.raft.cluster import Cluster, stored
+from tests.unit.raft.configuration_text import decode
 
 
 def leader() -> Bench:
@@ -85,6 +93,22 @@ def break_quorum(state: NodeState) -> None:
     state.members.progress["c"].match = 0
 
 
+def break_membership(state: NodeState) -> None:
+    state.members.switch(Configuration(("a", "b")), next_index=1)
+
+
+def break_history(state: NodeState) -> None:
+    state.configurations._history.append((2, state.members.configuration))
+
+
+def break_own_membership(state: NodeState) -> None:
+    state.members.own_counts = False
+
+
+def break_transferee(state: NodeState) -> None:
+    state.transferee = "z"
+
+
 def break_deadline(state: NodeState) -> None:
     state.election_deadline = 1_000
 
@@ -106,6 +130,10 @@ def break_deadline(state: NodeState) -> None:
         (break_snapshot, "R7"),
         (break_quorum, "R8"),
         (break_deadline, "R11"),
+        (break_membership, "R12"),
+        (break_history, "R12"),
+        (break_own_membership, "R7"),
+        (break_transferee, "R7"),
     ],
 )
 def test_a_broken_leader_is_noticed(breakage: Callable[[NodeState], None], name: str) -> None:
@@ -159,6 +187,27 @@ def test_a_leader_that_commits_an_entry_of_an_earlier_term_is_noticed() -> None:
         check_step(replace(now, commit=1, term=now.term), replace(now, commit_term=0), bench.node)
 
 
+def change(index: Index, text: str) -> Entry:
+    return Entry(index, 1, text.encode(), EntryKind.CONFIGURATION)
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "meet"),
+    [
+        ("a,b,c", "a,b,c,d", True),
+        ("a,b,c", "a,b,c,d,e", False),
+        ("a", "b", False),
+        ("a,b,c", "d;a,b,c", True),
+        ("d;a,b,c", "d", True),
+        ("d;a,b,c", "e;a,b,c", True),
+        ("d;a,b,c", "e", False),
+    ],
+)
+def test_whether_quorums_meet(first: str, second: str, meet: bool) -> None:
+    assert quorums_meet(decode(first.encode()), decode(second.encode())) is meet
+    assert quorums_meet(decode(second.encode()), decode(first.encode())) is meet
+
+
 class TestCluster:
     def test_two_leaders_of_a_term_are_noticed(self) -> None:
         cluster = Cluster()
@@ -194,6 +243,39 @@ class TestCluster:
         second.node.state.node_id = "b"
         checker.check([first.node])
         with pytest.raises(AssertionError, match="G4"):
+            checker.check([second.node])
+
+    def test_two_changes_at_once_are_noticed_in_any_log(self) -> None:
+        log = stored(1)
+        log.stored += [change(2, "a,b,c,d"), change(3, "a,b,c,d,e")]
+        with pytest.raises(AssertionError, match="R12"):
+            ClusterChecker().check([Bench(log=log).node])
+        ClusterChecker().check([Bench(log=log, commit=2).node])
+
+    def test_two_changes_at_once_are_noticed_at_the_leader(self) -> None:
+        bench = leader()
+        bench.change("a,b,c,d")
+        entry = change(bench.node.last_index + 1, "a,b,c,d,e")
+        bench.node.state.log.extend([entry])
+        bench.node.state.configurations.note_appended([entry])
+        bench.node.state.switch_members(entry.index)
+        with pytest.raises(AssertionError, match="R12"):
+            check_node(bench.node)
+
+    def test_two_configurations_whose_quorums_do_not_meet_are_noticed(self) -> None:
+        log = stored(1)
+        log.stored.append(change(2, "a,d,e"))
+        with pytest.raises(AssertionError, match="G10"):
+            ClusterChecker().check([Bench(log=log, commit=2).node])
+
+    def test_a_configuration_among_commands_of_the_same_bytes_is_noticed(self) -> None:
+        checker = ClusterChecker()
+        first, second = Bench(log=stored(1)), Bench(log=stored(1))
+        second.storage.stored[0] = change(1, "a,b,c,d")
+        first.storage.stored[0] = Entry(1, 1, b"a,b,c,d")
+        checker.check([first.node])
+        second.node.state.node_id = "b"
+        with pytest.raises(AssertionError, match="G2"):
             checker.check([second.node])
 
     def test_a_commit_that_is_on_one_disk_only_is_noticed(self) -> None:

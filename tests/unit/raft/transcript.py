@@ -12,11 +12,13 @@ from dataclasses import dataclass, fields, replace
 
 from coordsvc.raft.invariants import Observation
 from coordsvc.raft.log import LogStorage
+from coordsvc.raft.membership import ConfigurationError
 from coordsvc.raft.messages import Message, MessageType
 from coordsvc.raft.node import ProposalDropped, RaftConfig, RaftNode
 from coordsvc.raft.ready import Persist, Ready
-from coordsvc.raft.types import Entry, HardState, NodeId, SnapshotMetadata
+from coordsvc.raft.types import Configuration, Entry, EntryKind, HardState, NodeId, SnapshotMetadata
 from tests.unit.raft.cluster import Cluster
+from tests.unit.raft.configuration_text import encode
 from tests.unit.raft.memory_log import MemoryLog
 
 
@@ -57,6 +59,7 @@ class ScriptedCluster(Cluster):
     def __init__(self, *, is_patient: bool, **settings: object) -> None:
         self.lines: list[str] = []
         self.is_patient = is_patient
+        self.in_force: dict[NodeId, Configuration] = {}
         super().__init__(**settings)  # type: ignore[arg-type]  # passed on as they came
 
     def draw(self, name: NodeId) -> Callable[[int], int]:
@@ -72,6 +75,9 @@ class ScriptedCluster(Cluster):
             self.lines.append(f"  {name} is now {node.role.name} in term {node.term}")
         if before.commit != node.commit_index:
             self.lines.append(f"  {name} commits up to {node.commit_index}")
+        if self.in_force.get(name, self.configuration) != node.configuration:
+            self.lines.append(f"  {name} uses {describe_configuration(node.configuration)}")
+        self.in_force[name] = node.configuration
 
     def note_delivery(self, message: Message) -> None:
         self.lines.append(describe_message(message))
@@ -132,7 +138,13 @@ def describe_entries(entries: list[Entry]) -> str:
     return f"[{' '.join(describe_entry(entry) for entry in entries)}]"
 
 
+def describe_configuration(configuration: Configuration) -> str:
+    return f"{{{encode(configuration).decode()}}}"
+
+
 def describe_entry(entry: Entry) -> str:
+    if entry.kind is EntryKind.CONFIGURATION:
+        return f"{entry.index}/{entry.term}:{{{entry.data.decode()}}}"
     data = f":{entry.data.decode()}" if entry.data else ""
     return f"{entry.index}/{entry.term}{data}"
 
@@ -198,7 +210,24 @@ class Transcript:
         member = self.cluster.restart(name)
         member.slow_disk = member.slow_apply = self.cluster.is_patient
 
+    def do_join(self, *names: NodeId) -> None:
+        """Start members that know nothing and are in no configuration yet."""
+        for name in names:
+            member = self.cluster.join(name)
+            self.cluster.in_force[name] = member.node.configuration
+            member.slow_disk = member.slow_apply = self.cluster.is_patient
+
     # --- inputs ----------------------------------------------------------------------------------
+
+    def do_change(self, name: NodeId, configuration: str) -> list[str]:
+        """change a voters;outgoing;learners;learners_next"""
+        try:
+            self.cluster.change(name, configuration)
+        except ProposalDropped as dropped:
+            return [f"dropped: {dropped.reason}"]
+        except ConfigurationError as error:
+            return [f"refused: {error}"]
+        return []
 
     def do_campaign(self, name: NodeId) -> None:
         self.cluster.campaign(name)
@@ -308,8 +337,15 @@ class Transcript:
         return [
             f"{name}: {node.role.name} term={node.term} vote={node.vote or '-'} leader={node.leader or '-'}"
             f" commit={node.commit_index} applied={node.applied_index} last={node.last_index}"
+            f"{self._differs(node)}"
             for name, node in ((name, member.node) for name, member in self.cluster.members.items())
         ]
+
+    def _differs(self, node: RaftNode) -> str:
+        """Show a configuration that is not the one that the scenario began with."""
+        if node.configuration == self.cluster.configuration:
+            return ""
+        return f" {describe_configuration(node.configuration)}"
 
 
 def _stored(terms: str, term: int) -> MemoryLog:
