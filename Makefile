@@ -65,6 +65,11 @@ test: $(VENV)/installed-dev ## Install, and run all tests.
 	$(BIN)/pytest -q -n $(WORKERS) -m "not processes"
 	$(BIN)/pytest -q -m processes
 
+.PHONY: chaos
+chaos: $(VENV)/installed-dev ## Real processes under faults: SECONDS=60 MEMBERS=3 SEED=7 FAULTS=all.
+	@exec $(BIN)/python -m tests.chaos --seconds $(or $(SECONDS),60) --members $(or $(MEMBERS),3) \
+		--seed $(or $(SEED),0) --faults $(or $(FAULTS),all) $(ARGS)
+
 .PHONY: check
 check: $(VENV)/installed-dev check-protos ## Format, lint, types, import layers, generated code fresh.
 	$(BIN)/ruff format --check .
