@@ -66,11 +66,15 @@ def is_valid_name(name: str) -> bool:
     return _NAME.fullmatch(name) is not None
 
 
-def founding_configuration(peer_addresses: Mapping[NodeId, str]) -> ClusterConfiguration:
-    """Make the first configuration of a cluster: all vote, and nobody has been heard from."""
-    names = tuple(sorted(peer_addresses))
+def founding_configuration(
+    peer_addresses: Mapping[NodeId, str], learners: Iterable[NodeId] = ()
+) -> ClusterConfiguration:
+    """Make the first configuration of a cluster: all others vote, and nobody has been heard from."""
+    names = sorted(peer_addresses)
+    learning = tuple(sorted(learners))
     return ClusterConfiguration(
-        Configuration(names), tuple(MemberRecord(name, peer_addresses[name]) for name in names)
+        Configuration(tuple(name for name in names if name not in learning), learners=learning),
+        tuple(MemberRecord(name, peer_addresses[name]) for name in names),
     )
 
 

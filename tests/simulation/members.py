@@ -14,10 +14,14 @@ from dataclasses import replace
 from typing import Protocol, cast
 
 from coordproto.v1 import peer_pb2
-from coordsvc.codec.peer_messages import decode_configuration, encode_configuration
+from coordsvc.codec.cluster_configuration import (
+    decode_raft_configuration,
+    encode_cluster_configuration,
+    founding_configuration,
+)
 from coordsvc.raft.node import RaftConfig, RaftNode
 from coordsvc.raft.ready import Persist
-from coordsvc.raft.types import Configuration, Entry, Index
+from coordsvc.raft.types import Entry, Index
 from coordsvc.replica.core import Replica
 from coordsvc.replica.effects import Effects
 from coordsvc.replica.settings import ReplicaSettings
@@ -166,9 +170,11 @@ class SimulatedMember:
         if self.log.start_index != disk.log.start_index:
             disk.log = self.log.copy()  # `reset_to` is synced
         if not machine.configuration:
-            initial = Configuration(self.plan.voters(), learners=self.plan.learners())
-            machine.set_configuration(encode_configuration(initial).SerializeToString())
-        configuration = decode_configuration(peer_pb2.RaftConfiguration.FromString(machine.configuration))
+            names = (*self.plan.voters(), *self.plan.learners())
+            founders = {name: f"{name}:7401" for name in names}
+            initial = founding_configuration(founders, self.plan.learners())
+            machine.set_configuration(encode_cluster_configuration(initial))
+        configuration = decode_raft_configuration(machine.configuration)
         hard_state = replace(
             self.log.hard_state, commit=max(self.log.hard_state.commit, machine.applied_index)
         )
@@ -179,6 +185,7 @@ class SimulatedMember:
             configuration,
             machine.applied_index,
             self._election_draw,
+            decode_raft_configuration,
         )
         if configuration.voters == (self.name,):
             raft.campaign()
