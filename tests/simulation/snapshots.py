@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from coordproto.v1 import peer_pb2
-from coordsvc.codec.peer_messages import MalformedFrame, decode_snapshot_metadata
+from coordsvc.codec.cluster_configuration import decode_raft_configuration
+from coordsvc.codec.peer_messages import MalformedFrame, decode_snapshot_metadata, encode_snapshot_metadata
 from coordsvc.raft.messages import Message, MessageType
 from coordsvc.raft.ready import Persist
 from coordsvc.raft.types import SnapshotMetadata
@@ -120,9 +121,9 @@ class SnapshotSenders:
         if chunk.last:
             stream.is_all_sent = True
             message.raft_term = member.replica.state.raft.term
-            message.metadata.index = stream.index
-            message.metadata.term = stream.term
-            message.metadata.configuration.ParseFromString(stream.configuration)
+            configuration = decode_raft_configuration(stream.configuration)
+            metadata = SnapshotMetadata(stream.index, stream.term, configuration)
+            message.metadata.CopyFrom(encode_snapshot_metadata(metadata))
         else:
             stream.next_chunk = next(stream.chunks)
         frame = peer_pb2.PeerFrame(snapshot_chunk=message).SerializeToString()
