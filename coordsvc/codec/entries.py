@@ -12,6 +12,7 @@ from google.protobuf.message import DecodeError
 from coordproto.v1 import data_pb2, log_pb2
 from coordsvc.codec.peer_messages import MalformedFrame
 from coordsvc.codec.results import varint
+from coordsvc.statemachine.errors import CorruptStateError
 
 
 def join_commands(time_ms: int, commands: Sequence[bytes]) -> bytes:
@@ -42,8 +43,15 @@ def check_command(encoded: bytes) -> None:
 
 
 def split_entry(data: bytes) -> log_pb2.EntryBatch:
-    """Decode an entry. It came from our own log, whose checksums were verified: damage is not expected."""
-    return log_pb2.EntryBatch.FromString(data)
+    """Decode an entry of our own log. Its checksum was right, so whoever proposed it wrote nonsense.
+
+    Raises:
+        CorruptStateError: It is no batch of commands.
+    """
+    try:
+        return log_pb2.EntryBatch.FromString(data)
+    except DecodeError as error:
+        raise CorruptStateError("the log holds an entry that is no batch of commands") from error
 
 
 def session_writes(

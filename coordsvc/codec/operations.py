@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from google.protobuf.message import DecodeError
+
 from coordproto.v1 import data_pb2
 from coordsvc.statemachine.commands import (
     Check,
@@ -24,6 +26,7 @@ from coordsvc.statemachine.commands import (
     Unknown,
     Write,
 )
+from coordsvc.statemachine.errors import CorruptStateError
 
 _NO_GUARDS: list[Guard] = []
 
@@ -109,6 +112,13 @@ def decode_write(message: data_pb2.Write) -> Write:
 
 
 def decode_writes(encoded: bytes) -> list[Write]:
-    """Translate an encoded WriteBatch, in order."""
-    batch = data_pb2.WriteBatch.FromString(encoded)
+    """Translate an encoded WriteBatch of our own log, in order.
+
+    Raises:
+        CorruptStateError: It is none. What clients and peers send was checked before it entered the log.
+    """
+    try:
+        batch = data_pb2.WriteBatch.FromString(encoded)
+    except DecodeError as error:
+        raise CorruptStateError("the log holds a command whose writes are none") from error
     return [decode_write(write) for write in batch.writes]

@@ -103,7 +103,10 @@ def decode_hard_state(record: bytes | None) -> HardState:
     if len(record) < _HARD_STATE.size or zlib.crc32(record[4:]) != int.from_bytes(record[:4], "big"):
         raise BrokenRecord("the checksum of the hard state (term and vote) does not fit")
     _, term, commit, has_vote = _HARD_STATE.unpack_from(record)
-    vote = record[_HARD_STATE.size :].decode() if has_vote else None
+    try:
+        vote = record[_HARD_STATE.size :].decode() if has_vote else None
+    except UnicodeDecodeError as error:
+        raise BrokenRecord("the vote in the hard state is no name") from error
     return HardState(term, vote, commit)
 
 
