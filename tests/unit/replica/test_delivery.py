@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from coordproto.v1 import data_pb2
+from coordproto.v1 import coordination_pb2, data_pb2
 from tests.unit.replica.cluster import Client, Cluster, create, kinds
 
 RECURSIVE = data_pb2.STREAM_RECURSIVE
@@ -69,11 +69,16 @@ def test_a_replay_tells_each_change_of_a_transaction_too(cluster: Cluster) -> No
 def test_the_answer_to_a_new_watch_names_the_state_at_which_it_begins(cluster: Cluster) -> None:
     """Also when it comes late, because another watch of the connection is being replayed."""
     client = cluster.client("a")
-    client.write(create("/old"))
-    client.settled()
-    client.read(watch=data_pb2.Watch(watch_id=1, path="/old", since=0))
-    client.read(watch=data_pb2.Watch(watch_id=2, path="/new"))
-    client.write(create("/new"))
+    replayed = data_pb2.Watch(watch_id=1, path="/old", since=0)
+    live = data_pb2.Watch(watch_id=2, path="/new")
+    client.frame(
+        first_sequence=1,
+        writes=data_pb2.WriteBatch(writes=[create("/old"), create("/new")]),
+        reads=[
+            coordination_pb2.Read(id=1, after_sequence=1, consistency=data_pb2.SESSION, watch=replayed),
+            coordination_pb2.Read(id=2, after_sequence=1, consistency=data_pb2.SESSION, watch=live),
+        ],
+    )
     answers = [item.read for item in client.settled() if item.HasField("read")]
     began = {answer.id: answer.zxid for answer in answers}[2]
     told = [item.delivery for item in client.received if item.HasField("delivery")]
