@@ -300,3 +300,7 @@ class Violation:
 
     def __str__(self) -> str:
         return f"{self.invariant}: {self.text}"
+
+    @property
+    def operations(self) -> list[Operation]:
+        return [record for record in self.records if isinstance(record, Operation)]
