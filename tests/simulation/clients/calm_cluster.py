@@ -8,9 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from coordsvc.replica.core import Replica
-from tests.checkers.history import Facts, History, MemberDigest
+from tests.checkers.history import History, MemberDigest
 from tests.simulation.client_links import ClientNetwork, ServerEnd, Weather
-from tests.simulation.clients.notebook import Notebook
 from tests.simulation.world import MILLISECOND, World
 from tests.unit.replica.cluster import TICK_MS, Cluster
 
@@ -70,9 +69,8 @@ class CalmCluster:
             for end in list(host.server_ends.values()):
                 end.wake()
 
-    def history(self, notebook: Notebook) -> History:
-        """Return what the clients noted and what the members hold."""
-        history = notebook.history()
+    def complete(self, history: History) -> History:
+        """Fill in what the members hold."""
         self.cluster.tick(20)
         for name in self.names:
             machine = self.cluster.replica(name).state.machine
@@ -80,5 +78,7 @@ class CalmCluster:
             history.digests.append(digest)
         machine = self.cluster.replica(self.names[0]).state.machine
         history.committed = machine.history(0, 1 << 30) or []
-        history.facts = Facts(healed_ns=0, finished_ns=self.world.now_ns, oldest_zxid=1)
+        history.facts.healed_ns = 0
+        history.facts.finished_ns = self.world.now_ns
+        history.facts.oldest_zxid = 1
         return history

@@ -47,6 +47,7 @@ class Life:
         self._workload = workload
         self._notebook = notebook
         self._order = 0
+        self._asked = 0
         self._memory = Memory()
         self._drawing = Drawing(workload, self._memory)
         self._open: dict[Operation, Call] = {}
@@ -76,7 +77,7 @@ class Life:
         """Make the top-level nodes, below which everything happens."""
         for number in range(self._workload.roots):
             write = self._drawing.plant(number, f"{self.name}#root{number}".encode())
-            self._submit(0, write, Operation(math.inf, write=write))
+            self._submit(write, Operation(math.inf, write=write))
 
     def perform(self, number: int, bits: Bits) -> None:
         """Submit one operation; `client.flush` sends it."""
@@ -88,18 +89,17 @@ class Life:
         if workload.deadline_ms and bits.below(4):
             deadline = self.client.clock.now() + (1 + bits.below(workload.deadline_ms)) / 1000
         if isinstance(request, data_pb2.Write):
-            self._submit(number, request, Operation(deadline, write=request))
+            self._submit(request, Operation(deadline, write=request))
             return
         if bits.below(4) == 0:
             request.min_zxid = self._notebook.newest_zxid
         operation = Operation(deadline, read=request)
         self._perhaps_leave_a_watch(request, operation, bits)
-        self._submit(number, request, operation)
+        self._submit(request, operation)
 
-    def _submit(
-        self, number: int, request: data_pb2.Write | coordination_pb2.Read, operation: Operation
-    ) -> None:
-        call = Call(self.name, number, request, self.world.now_ns)
+    def _submit(self, request: data_pb2.Write | coordination_pb2.Read, operation: Operation) -> None:
+        self._asked += 1
+        call = Call(self.name, self._asked, request, self.world.now_ns)
         self._open[operation] = call
         self._notebook.calls.append(call)
         self.client.submit(operation)
@@ -190,6 +190,7 @@ class Life:
             call.order = self._order
             call.outcome = outcome
             self._note_place(call, operation)
+            self.world.trace(self.name, "answer", call.number, type(outcome).__name__, call.sequence)
         noted = self._setting.pop(operation, None)
         if isinstance(outcome, CoordError):
             if call is not None:
@@ -268,7 +269,7 @@ class Life:
         if self._finishing == "waiting":
             self._finishing = "looking"
             sync = coordination_pb2.Read(sync=data_pb2.Sync())
-            self._submit(0, sync, Operation(math.inf, read=sync))
+            self._submit(sync, Operation(math.inf, read=sync))
             world.at(0, self.client.flush)
         elif self._finishing == "looking" and not self._closes:
             self._finishing = "done"
