@@ -5,14 +5,13 @@ Rule of this file: the first violation is raised; a checker that cannot tell has
 
 from __future__ import annotations
 
-from tests.checkers import zxid_order
 from tests.checkers.history import History
+from tests.simulation.clients import verdict
+from tests.simulation.clients.fleet import Fleet
 from tests.simulation.invariants import Violation
 
 
-def judge(history: History) -> None:
+def judge(fleet: Fleet, history: History) -> None:
     """Raise the first violation that any checker finds."""
-    for check in (zxid_order.check,):
-        for found in check(history):
-            operations = [repr(operation) for operation in found.operations]
-            raise Violation(found.invariant, found.text, operations)
+    for found in verdict.judge(fleet, history):
+        raise Violation(found.invariant, found.text, [repr(record) for record in found.records])

@@ -95,7 +95,7 @@ class Simulation:
         self.world.run_until(self.world.now_ns + self.plan.safety_ms * MILLISECOND)
         core = self.heal()
         self._live(core)
-        judge(self.history(core))
+        judge(self.fleet, self.history(core))
 
     def configuration(self) -> Configuration:
         """The newest configuration that is committed anywhere."""
@@ -157,7 +157,7 @@ class Simulation:
     def history(self, core: list[SimulatedMember]) -> History:
         """Everything that the checkers judge."""
         ledger = self.invariants.ledger
-        history = self.fleet.notebook.history()
+        history = self.fleet.history()
         history.committed = ledger.changes
         history.session_ends = ledger.session_ends
         for member in core:
@@ -170,8 +170,8 @@ class Simulation:
             healed_ns=self.healed_ns,
             finished_ns=self.world.now_ns,
             oldest_zxid=ledger.oldest_history_zxid,
-            clock_error=self.plan.clock.drift_ppm / 1_000_000,
-            has_pauses=self.plan.workload.get("pauses", 0) > 0,
+            clock_error=self.plan.clock.drift_ppm / 1_000_000 + history.facts.clock_error,
+            has_pauses=history.facts.has_pauses,
         )
         return history
 
@@ -230,6 +230,8 @@ def run(plan: Plan, sink: Callable[[TraceEvent], None] | None = None) -> Result:
         violation = _named(error)
     except Exception as error:  # noqa: BLE001 - whatever a member raises would have ended it: a finding
         violation = Violation("CRASH", repr(error), traceback.format_exc().splitlines())
+    finally:
+        simulation.fleet.dispose()
     world = simulation.world
     faults = dict(simulation.faults.counts)
     for name, count in simulation.network.counts.items():

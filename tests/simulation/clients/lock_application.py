@@ -39,6 +39,7 @@ class LockLife:
 
     Attributes:
         is_idle: All rounds are over, and the session lives on.
+        session_at_end: The session that the process had then.
     """
 
     def __init__(
@@ -53,6 +54,7 @@ class LockLife:
         self.world = world
         self.name = name
         self.is_idle = False
+        self.session_at_end = 0
         self._workload = workload
         self._notebook = notebook
         self._resources = resources
@@ -109,6 +111,7 @@ class LockLife:
         while tasks := list(self.client.janitor._tasks):
             await asyncio.wait(tasks)
         self.is_idle = True
+        self.session_at_end = self.client.session_id
 
     async def _round(self) -> None:
         bits = self._bits

@@ -278,7 +278,7 @@ class SessionClient:
         self._later(self.clock.delay_ns(max(wakeup, earliest)), lambda: self._timer_rang(alarm))
 
     def _timer_rang(self, alarm: int) -> None:
-        if alarm != self._alarm:
+        if alarm != self._alarm or self.core.state is State.CLOSED:
             return
         self._armed_for = math.inf
         self.core.tick(self.clock.now())

@@ -1,21 +1,21 @@
 """What the clients saw, judged: all checkers over one history, and what only the simulation can know.
 
-Rule of this file: it calls the checkers and adds K5 (nothing is left behind by those who gave up) and what
-programs failed with; it excuses nothing.
+Rule of this file: it calls the checkers and adds K5 (nothing is left behind by those who gave up) and K0 (no
+program fails in a way that the SDK does not promise); it excuses nothing.
 """
 
 from __future__ import annotations
 
 from coordsvc.statemachine.changes import Change, ChangeType
-from tests.checkers import sessions, watches, zxid_order
 from tests.checkers.history import History, Violation
+from tests.checkers.judge import judge as judge_history
 from tests.simulation.clients.fleet import Fleet
 from tests.simulation.clients.lock_application import ELECTION, LOCK
 
 
 def judge(fleet: Fleet, history: History) -> list[Violation]:
     """Return everything that is wrong. The members' part of the history has been filled in."""
-    violations = [*zxid_order.check(history), *watches.check(history), *sessions.check(history)]
+    violations = judge_history(history)
     violations += _left_behind(fleet, history.committed)
     for life in fleet.lock_lives():
         violations += [Violation("K0", f"{life.name}: {failure}") for failure in life.failures()]
@@ -30,9 +30,9 @@ def _left_behind(fleet: Fleet, committed: list[Change]) -> list[Violation]:
             present.pop(change.path, None)
         elif change.path.startswith((LOCK + "/", ELECTION + "/")):
             present[change.path] = change.stat.ephemeral_owner
-    idle = {life.client.session_id: life.name for life in fleet.lock_lives() if life.is_idle}
+    idle = {life.session_at_end: life.name for life in fleet.lock_lives() if life.is_idle}
     return [
         Violation("K5", f"{idle[owner]} is done, and its session {owner:#x} still owns {path}")
         for path, owner in present.items()
-        if owner in idle and owner
+        if owner and owner in idle
     ]
