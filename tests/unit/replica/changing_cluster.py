@@ -18,6 +18,7 @@ from coordsvc.codec.cluster_configuration import (
 from coordsvc.raft.node import RaftConfig, RaftNode
 from coordsvc.replica.changes import Change, ChangeRequest, JoinMember
 from coordsvc.replica.core import Replica
+from coordsvc.replica.settings import ReplicaSettings
 from coordsvc.statemachine.machine import StateMachine
 from tests.unit.replica.cluster import Cluster, Member
 
@@ -25,7 +26,7 @@ from tests.unit.replica.cluster import Cluster, Member
 class ChangingCluster(Cluster):
     """`names` found it. A member that had to stop is in `removed` or `stopped`, with its reason."""
 
-    def __init__(self, *names: str) -> None:
+    def __init__(self, *names: str, settings: ReplicaSettings | None = None) -> None:
         self.founders = {name: f"{name}:7401" for name in names}
         self.ids = {name: number for number, name in enumerate(sorted(names), 1)}
         self.addresses = dict(self.founders)
@@ -35,7 +36,7 @@ class ChangingCluster(Cluster):
         self.refusals: list[tuple[str, str, int]] = []  # (who dialled, whom, why)
         self.removed: dict[str, str] = {}
         self.stopped: dict[str, str] = {}
-        super().__init__(*names)
+        super().__init__(*names, settings=settings)
 
     # -----------------------------------------------------------------------------------------
     # Members

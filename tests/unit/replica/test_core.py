@@ -600,19 +600,3 @@ class TestRefusals:
             client.read(watch=data_pb2.Watch(watch_id=watch_id, path="/a"))
             cluster.settle()
         assert kinds(client.take()) == ["r1", "r2", "error TOO_MANY_WATCHES"]
-
-
-class TestDigests:
-    def test_the_odd_one_out_stops_itself(self) -> None:
-        """Promise G9: a member whose tree differs from that of a majority does not serve."""
-        cluster = Cluster("a", "b", "c", settings=ReplicaSettings(digest_interval=1))
-        cluster.elect()
-        cluster.client("a").write(create("/a", b"x"))
-        cluster.settle()
-        store = cluster.members["b"].store
-        key = next(key for key, record in store.scan(b"n", b"o") if record.endswith(b"x"))
-        store.write([(key, (store.get(key) or b"")[:-1] + b"y")], [])
-        cluster.restart("b")
-        cluster.client("a").write(set_value("/a", b"z"))
-        with pytest.raises(AssertionError, match="differs from that of a majority"):
-            cluster.tick(5)

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
+
 from coordsvc.replica.digests import DigestBoard
+from coordsvc.replica.settings import ReplicaSettings
+from tests.unit.replica.changing_cluster import ChangingCluster
+from tests.unit.replica.cluster import Cluster, create, set_value
 
 VOTERS = ("a", "b", "c")
 
@@ -35,3 +40,38 @@ def test_old_reports_are_forgotten() -> None:
     for index in range(257, 400):
         odd.report("a", index, 0)
     assert odd.verdict(256, VOTERS) == ""
+
+
+def damage(cluster: Cluster, name: str) -> None:
+    """Change a value on one member's disk behind its back, and start it again."""
+    store = cluster.members[name].store
+    key = next(key for key, record in store.scan(b"n", b"o") if record.endswith(b"x"))
+    store.write([(key, (store.get(key) or b"")[:-1] + b"y")], [])
+    cluster.restart(name)
+
+
+def test_the_odd_one_out_stops_itself() -> None:
+    """Promise G9: a member whose tree differs from that of a majority does not serve."""
+    cluster = Cluster("a", "b", "c", settings=ReplicaSettings(digest_interval=1))
+    cluster.elect()
+    cluster.client("a").write(create("/a", b"x"))
+    cluster.settle()
+    damage(cluster, "b")
+    cluster.client("a").write(set_value("/a", b"z"))
+    with pytest.raises(AssertionError, match="differs from that of a majority"):
+        cluster.tick(5)
+
+
+def test_a_learner_that_differs_stops_too() -> None:
+    cluster = ChangingCluster("a", "b", "c", settings=ReplicaSettings(digest_interval=1))
+    cluster.elect()
+    cluster.tick(3)
+    cluster.join("d")
+    client = cluster.client(cluster.leader())
+    client.write(create("/a", b"x"))
+    cluster.tick()
+    damage(cluster, "d")
+    client.write(set_value("/a", b"z"))
+    cluster.tick(5)
+    assert list(cluster.stopped) == ["d"]
+    assert "differs from that of a majority" in cluster.stopped["d"]
