@@ -161,7 +161,8 @@ class MembershipChanges:
             self._fail(request, ErrorCode.CHECK_FAILED, at_stake)
             return
         newest = tuple(self._roster.newest(record) for record in records)
-        if in_force.index and newest == in_force.members and voters == set(in_force.raft.voters):
+        is_same = voters == set(in_force.raft.voters) and learners == set(in_force.raft.learners)
+        if in_force.index and newest == in_force.members and is_same:
             self._settle(request, in_force)  # A repeated join: everything is as it should be.
             return
         request.target = Configuration(tuple(sorted(voters)), learners=tuple(sorted(learners)))

@@ -187,6 +187,13 @@ class TestPromoting:
 
 
 class TestRemoving:
+    def test_a_learner_is_removed_and_hears_of_it(self, trio: ChangingCluster) -> None:
+        trio.join("d")
+        assert trio.change(RemoveMember("d")).outcome is not None
+        assert trio.roles() == (("a", "b", "c"), ())
+        trio.tick(20)
+        assert "d" in trio.removed
+
     def test_a_removed_follower_stops_and_its_clients_move(self, trio: ChangingCluster) -> None:
         victim = followers(trio)[0]
         client = trio.client(victim)
@@ -234,6 +241,14 @@ class TestRemoving:
         assert code is ErrorCode.CHECK_FAILED
         assert f"of which 1 can be reached ({dead} not) and 2 are needed" in message
         assert trio.change(RemoveMember(dead)).outcome is not None, "this one costs nothing"
+
+    def test_a_member_whose_link_has_just_gone_down_counts_as_missing(self, trio: ChangingCluster) -> None:
+        """No second passes between the crash and the request: accepted, it would stop the cluster."""
+        dead, live = followers(trio)
+        trio.kill(dead)
+        trio.replica(trio.leader()).peer_down(dead, closed_by_host=True)
+        code, _ = refusal(trio.change(RemoveMember(live)))
+        assert code is ErrorCode.CHECK_FAILED
 
     def test_with_force_it_is_tried(self, trio: ChangingCluster) -> None:
         dead, live = followers(trio)
