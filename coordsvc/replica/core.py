@@ -194,6 +194,7 @@ class Replica:
 
     def peer_down(self, peer: NodeId, *, closed_by_host: bool) -> None:
         state = self.state
+        state.heard_ms.pop(peer, None)  # whoever asks for a change right after a crash must not count on it
         state.raft.report_unreachable(peer)
         if closed_by_host:
             state.raft.report_leader_lost(peer)
