@@ -194,8 +194,14 @@ class Reads:
             self.serve_ready(connection)
 
     def serve_before(self, connection: Connection, sequence: int) -> None:
-        """The session's write of this sequence is about to be applied: answer what was sent before it."""
+        """The session's write of this sequence is about to be applied: answer what was sent before it.
+
+        A write whose turn has not come will be refused, and the one that a read waits for may be missing.
+        """
         reads = connection.reads
+        session = self._state.machine.sessions.get(connection.session_id)
+        if session is None or sequence > session.last_sequence + 1:
+            return
         while reads and reads[0].after_sequence < sequence:
             read = reads.popleft()
             if read.index == NOT_CONFIRMED:
