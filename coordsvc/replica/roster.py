@@ -18,6 +18,7 @@ from dataclasses import dataclass, replace
 
 from coordproto.v1 import peer_pb2
 from coordsvc.codec.cluster_configuration import (
+    MEMBERS_MAX,
     NOBODY,
     ClusterConfiguration,
     MemberRecord,
@@ -149,7 +150,12 @@ class Roster:
                 peer_pb2.REFUSAL_OTHER, f"wrong member: '{name}' is not expected by itself", applied.index
             )
         if not applied.members or configuration_index > applied.index:
-            return None  # It knows more than we do: it must be able to tell us.
+            # It knows more than we do: it must be able to tell us.
+            if name in self._told or len(self._guests) < MEMBERS_MAX:
+                return None
+            return RefusedGreeting(
+                peer_pb2.REFUSAL_OTHER, "too many members that are new here", applied.index
+            )
         record = self.in_force().record(name) or applied.record(name)
         if record is None:
             return RefusedGreeting(

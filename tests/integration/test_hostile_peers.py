@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from coordproto.v1 import peer_pb2
+from coordsvc.storage.data_directory import read_identity
 from coordsvc.transport.framing import with_length
 from tests.processes.cluster import ClusterProcesses, MemberProcess
 from tests.processes.workload import CountingClients
@@ -27,8 +28,8 @@ def frame(**body: object) -> bytes:
     return with_length(peer_pb2.PeerFrame(**body).SerializeToString())  # type: ignore[arg-type]  # one body
 
 
-def hello(cluster_id: str, source: str, target: str, protocol: int = 1) -> bytes:
-    greeting = peer_pb2.Hello(protocol=protocol, cluster_id=cluster_id, to=target)
+def hello(cluster_id: str, source: str, target: str, protocol: int = 1, member_id: int = 0) -> bytes:
+    greeting = peer_pb2.Hello(protocol=protocol, cluster_id=cluster_id, to=target, member_id=member_id)
     setattr(greeting, "from", source)
     return frame(hello=greeting)
 
@@ -67,6 +68,7 @@ async def test_strangers_on_the_members_port_are_refused_in_one_line(tmp_path: P
             b"wrong cluster": hello("another", other, member.name),
             b"wrong address": hello(status.cluster_id, other, "somebody"),
             b"wrong member": hello(status.cluster_id, "somebody", member.name),
+            b"another data directory": hello(status.cluster_id, other, member.name, member_id=1),
             b"wrong peer protocol": hello(status.cluster_id, other, member.name, protocol=9),
         }
         async with CountingClients(cluster.endpoints, request_timeout=BYSTANDER_S):
@@ -89,7 +91,9 @@ async def test_a_peer_gone_mad_loses_its_link_and_ends_nobody(tmp_path: Path) ->
         follower = (await cluster.followers())[0]
         status = await cluster.status(leader)
         assert status is not None
-        greeting = hello(status.cluster_id, follower.name, leader.name)
+        identity = read_identity(follower.data_dir)
+        assert identity is not None
+        greeting = hello(status.cluster_id, follower.name, leader.name, member_id=identity.member_id)
         refused = {
             b"a frame that is not one": with_length(RANDOM_BYTES),
             b"a frame of 4294967295 bytes": b"\xff\xff\xff\xff",
