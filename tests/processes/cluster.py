@@ -163,6 +163,8 @@ class ClusterProcesses:
         self.initial_cluster = ",".join(
             f"{name}={address}" for name, address in zip(names, addresses, strict=True)
         )
+        self.former: list[MemberProcess] = []
+        self._directory = directory
         self._channels: dict[str, grpc.aio.Channel] = {}
         self._bound = asyncio.timeout(None)
 
@@ -206,12 +208,12 @@ class ClusterProcesses:
             await self._bound.__aexit__(kind, error, trace)
 
     def _check_nobody_crashed(self) -> None:
-        for member in self:
+        for member in (*self, *self.former):
             assert member.is_running or member.exit_expected, f"member {member.name} ended by itself"
             assert "Traceback" not in member.log_text(), f"member {member.name} logged a traceback"
 
     def _end(self, *, show_logs: bool) -> None:
-        for member in self:
+        for member in (*self.former, *self):
             member.end()
             if show_logs:
                 lines = member.log_text().splitlines()
@@ -221,6 +223,19 @@ class ClusterProcesses:
     def start(self, *members: MemberProcess) -> None:
         for member in members:
             member.start(self.initial_cluster)
+
+    def start_joining(self, name: str, *options: str) -> MemberProcess:
+        """Start a further member, which is told of the running ones and nothing else."""
+        running = ",".join(member.endpoint for member in self if member.is_running)
+        member = self.members[name] = MemberProcess(name, free_ports(3), self._directory)
+        member.options = ("--join", running, *options)
+        member.start()
+        return member
+
+    def retire(self, member: MemberProcess) -> None:
+        """A member has left the cluster: what is said of all members no longer includes it."""
+        del self.members[member.name]
+        self.former.append(member)
 
     # -----------------------------------------------------------------------------------------
     # What the members say

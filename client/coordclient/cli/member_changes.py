@@ -73,7 +73,12 @@ def change_if_agreed(
     try:
         return change(calls, request, is_done)
     except RequestError as refusal:
-        if refusal.code != Code.CHECK_FAILED or not force or not agree(str(refusal)):
+        if refusal.code != Code.CHECK_FAILED:
+            raise
+        if not force:
+            refusal.add_note("to go on all the same, add --force")
+            raise
+        if not agree(str(refusal)):
             raise
     forced = Change()
     forced.CopyFrom(request)

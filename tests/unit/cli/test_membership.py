@@ -216,7 +216,7 @@ def test_a_refusal_is_told_in_the_service_s_words(cluster: FakeCluster) -> None:
     result = coordctl(cluster, "member", "remove", "c")
 
     assert result.exit_code == 1
-    assert result.stderr == f"coordctl: {AT_STAKE}\n"
+    assert result.stderr == f"coordctl: {AT_STAKE}\n  to go on all the same, add --force\n"
     assert names(cluster) == ["a", "b", "c"]
 
 
