@@ -66,6 +66,11 @@ class TestStart:
         assert not bench.node.is_configuration_committed
         assert bench.node.status().configuration_index == 4
 
+    def test_one_that_is_committed_and_not_applied_is_found(self) -> None:
+        log = MemoryLog([Entry(1, 1), change(2, 1, "a,b"), Entry(3, 1)])
+        bench = Bench(("a",), log=log, term=1, commit=3, applied=1)
+        assert (bench.configuration(), bench.node.is_configuration_committed) == ("a,b", True)
+
     def test_those_that_are_applied_are_not_looked_for(self) -> None:
         """They are what was handed in."""
         log = MemoryLog([Entry(1, 1), change(2, 1, "a,b"), Entry(3, 1)])

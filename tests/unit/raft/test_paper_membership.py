@@ -16,6 +16,7 @@ from coordsvc.raft.types import Entry, EntryKind, Index
 from tests.unit.raft.bench import DEFAULTS, Bench
 from tests.unit.raft.cluster import Cluster, stored
 from tests.unit.raft.configuration_text import encode
+from tests.unit.raft.memory_log import MemoryLog
 
 PLAIN = RaftConfig("each", pre_vote=False, check_quorum=False)
 
@@ -266,6 +267,37 @@ def test_a_leader_leads_until_it_has_committed_the_configuration_without_itself(
     assert (bench.node.commit_index, bench.node.role) == (2, Role.FOLLOWER)
     assert bench.node.leader is None
     assert not any(bench.hear(MessageType.APPEND_RESPONSE))
+
+
+def test_a_removed_leader_stays_when_only_what_came_before_is_committed() -> None:
+    bench = Bench()
+    bench.lead()
+    bench.propose(b"x")
+    bench.change("b,c")
+    bench.hear()
+    for voter in "bc":
+        bench.acknowledge(voter, index=2)
+    assert (bench.node.commit_index, bench.node.is_leader) == (2, True)
+
+
+def test_a_learner_does_not_take_over() -> None:
+    bench = Bench(learners=("aa",))
+    bench.lead()
+    bench.change("b,c;;aa")
+    bench.hear()
+    for name in ("aa", "b", "c"):
+        bench.acknowledge(name)
+    assert bench.node.role is Role.FOLLOWER
+    assert [message.target for message in bench.hear(MessageType.TIMEOUT_NOW)] == ["b"]
+
+
+def test_a_leader_that_joined_sends_no_snapshot_before_it_has_applied_who_counts() -> None:
+    log = MemoryLog([Entry(1, 1), Entry(2, 1), change_to(3, "a,b")])
+    bench = Bench((), log=log, term=1, applied=2)
+    log.compact(2)
+    bench.lead(acknowledged=False)
+    bench.say(MessageType.APPEND_RESPONSE, "b", index=3, reject=True)
+    assert bench.hear(MessageType.SNAPSHOT) == []
 
 
 def test_a_leader_that_goes_says_so_and_one_that_has_everything_takes_over() -> None:
