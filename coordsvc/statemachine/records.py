@@ -125,6 +125,7 @@ def decode_session(where: str, record: bytes) -> Session:
 def _read_session(record: bytes) -> Session:
     version, session_id, timeout_ms, opened_ms, last, acknowledged, connection = _SESSION.unpack_from(record)
     expect_format(version)
+    _expect_no_negative(session_id, timeout_ms, last, acknowledged)
     reader = Reader(record, _SESSION.size)
     secret = reader.blob()
     client_name = reader.text()
@@ -174,4 +175,10 @@ def decode_meta(record: bytes) -> Meta:
 def _read_meta(record: bytes) -> Meta:
     version, *numbers = _META.unpack(record)
     expect_format(version)
+    _expect_no_negative(*numbers)
     return Meta(*numbers)
+
+
+def _expect_no_negative(*numbers: int) -> None:
+    if min(numbers) < 0:
+        raise ValueError(f"a negative number: {min(numbers)}")

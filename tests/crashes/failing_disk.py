@@ -56,13 +56,15 @@ class FailingDisk:
         self._control.unlink(missing_ok=True)
 
     @property
-    def has_failed(self) -> bool:
-        return any(line.startswith("failed ") for line in self._lines())
+    def failed_file(self) -> str:
+        """The path of the file whose write or sync failed; empty if none did."""
+        return next((line.split(" ", 2)[2] for line in self._lines() if line.startswith("failed ")), "")
 
     @property
     def calls_after_failure(self) -> list[str]:
-        """Which calls came after the failure, each as `CALL PATH`."""
-        return [line.removeprefix("after ") for line in self._lines() if line.startswith("after ")]
+        """Which calls came after the failure to the file that failed: `write` or `sync`."""
+        after = [line.split(" ", 2) for line in self._lines() if line.startswith("after ")]
+        return [call for _, call, path in after if path == self.failed_file]
 
     def lose_unsynced(self) -> int:
         """Cut every file to what was ever synced of it. Returns how many files lost something.

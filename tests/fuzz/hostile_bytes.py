@@ -48,6 +48,7 @@ TEXTS = (
     "nobody",
     "\ufeff",
 )
+SECONDS_EACH = "FUZZ_SECONDS_EACH"  # environment; see conftest.py
 _DEPTH_MAX = 5
 _SIGNED_MAX = {
     FieldDescriptor.CPPTYPE_INT32: 1 << 31,
@@ -57,8 +58,8 @@ _UNSIGNED_MAX = {FieldDescriptor.CPPTYPE_UINT32: 1 << 32, FieldDescriptor.CPPTYP
 
 
 def rounds(dice_seed: int, default: int) -> Iterator[random.Random]:
-    """Yield dice for each round: `default` of them, or as many as FUZZ_SECONDS allow (`make fuzz`)."""
-    seconds = float(os.environ.get("FUZZ_SECONDS", "0"))
+    """Yield dice for each round: `default` of them, or as many as `make fuzz` gives each test time for."""
+    seconds = float(os.environ.get(SECONDS_EACH, "0"))
     until = time.monotonic() + seconds
     base = random.SystemRandom().randrange(1 << 48) if seconds else dice_seed
     number = 0

@@ -58,3 +58,11 @@ def test_other_formats_and_unknown_kinds_are_refused() -> None:
         decode_change("it", 77, b"\x09" + change[1:])
     with pytest.raises(CorruptStateError, match="damaged"):
         decode_change("it", 77, change[:1] + b"\x09" + change[2:])
+
+
+def test_negative_numbers_are_refused() -> None:
+    """No key could be made of them; a tree that a peer streams may hold anything."""
+    with pytest.raises(CorruptStateError, match="a negative number: -5"):
+        decode_session("it", encode_session(Session(-5, b"secret", 9000, "me", 1234)))
+    with pytest.raises(CorruptStateError, match="a negative number: -3"):
+        decode_meta(encode_meta(Meta(zxid=-3)))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import zlib
+
 import pytest
 
 from coordsvc.raft.types import Entry, EntryKind, HardState
@@ -83,3 +85,9 @@ def test_keys_sort_like_indexes() -> None:
     assert [index_of(entry_key(index)) for index in indexes] == indexes
     with pytest.raises(BrokenRecord):
         index_of(b"e12")
+
+
+def test_a_vote_that_is_no_name_is_refused_although_the_checksum_is_right() -> None:
+    body = encode_hard_state(HardState(3, "b", 9))[4:-1] + b"\xff"
+    with pytest.raises(BrokenRecord, match="is no name"):
+        decode_hard_state(zlib.crc32(body).to_bytes(4, "big") + body)
