@@ -156,4 +156,7 @@ class Call:
             coordination_pb2.ClientFrame(reads=[coordination_pb2.Read(id=_READ_ID, watch=watch)])
         )
         while True:
-            yield await self.next_item()
+            item = await self.next_item()
+            if item.read.HasField("error"):
+                raise CallFailedError(item.read.error)
+            yield item

@@ -102,6 +102,9 @@ class Clients:
         watches: dict[int, Watch] = {}
         for message in attach.watches:
             watch = self._decode_watch(connection, message)
+            problem = self._why_unwatchable(watch.path, watch.kind)
+            if problem:
+                raise FrameRefusedError(ErrorCode.INVALID_PATH, problem)
             if watch.watch_id in watches:
                 raise FrameRefusedError(ErrorCode.INVALID_ARGUMENT, f"watch {watch.watch_id} is named twice")
             watch.since = max(0, message.since if message.HasField("since") else attach.last_zxid)
@@ -231,7 +234,7 @@ class Clients:
             # A read never comes before a write of an earlier frame, whatever the client says: what is
             # answered ahead of a write must have been sent ahead of it (see `reads`).
             read.after_sequence = max(read.after_sequence, sent_before)
-            if not self._answer_unreadable(read, message):
+            if not self._answer_unreadable(read, message) and not self._answer_unwatchable(read):
                 self._reads.submit(read)
             if connection.is_closed:
                 return
@@ -249,6 +252,31 @@ class Clients:
         failure = Failure(ErrorCode.INVALID_PATH, f"a path or name is longer than {limit} bytes", path[:256])
         self._reads.answer(read, failure)
         return True
+
+    def _answer_unwatchable(self, read: PendingRead) -> bool:
+        """Answer a read whose watch cannot be set. The client's other operations need not suffer from it."""
+        watch = read.watch
+        if watch is None:
+            return False
+        connection = read.connection
+        failure = None
+        problem = self._why_unwatchable(watch.path, watch.kind)
+        if problem:
+            failure = Failure(ErrorCode.INVALID_PATH, problem, watch.path[:256])
+        elif self._has_all_its_watches(connection):
+            failure = Failure(ErrorCode.TOO_MANY_WATCHES, self._too_many_watches(), watch.path)
+        if failure is None:
+            return False
+        self._reads.answer(read, failure)
+        return True
+
+    def _has_all_its_watches(self, connection: Connection) -> bool:
+        """Whether no more may be set, besides those that are about to be set."""
+        left = self._state.settings.watches_per_session_max - len(connection.watches)
+        if len(connection.reads) + len(connection.parked) < left:
+            return False
+        waiting = (*connection.reads, *connection.parked)
+        return sum(1 for read in waiting if read.watch is not None) >= left
 
     def _decode_read(self, connection: Connection, message: coordination_pb2.Read) -> PendingRead:
         kind = message.WhichOneof("op")
@@ -303,8 +331,6 @@ class Clients:
         watch = self._decode_watch(connection, message)
         if watch.watch_id in connection.watches:
             raise FrameRefusedError(ErrorCode.INVALID_ARGUMENT, f"watch {watch.watch_id} is set already")
-        if len(connection.watches) >= self._state.settings.watches_per_session_max:
-            raise FrameRefusedError(ErrorCode.TOO_MANY_WATCHES, self._too_many_watches())
         if message.HasField("since") and message.since < _FROM_THE_START:
             raise FrameRefusedError(ErrorCode.INVALID_ARGUMENT, f"since={message.since} is not a zxid")
         watch.since = message.since if message.HasField("since") else _FROM_NOW
@@ -316,11 +342,12 @@ class Clients:
         if message.kind not in _WATCH_KINDS:
             raise FrameRefusedError(ErrorCode.INVALID_ARGUMENT, f"unknown kind of watch {message.kind}")
         kind = WatchKind(message.kind)
-        if kind not in ONCE_KINDS:
-            problem = explain_invalid(message.path, self._state.settings.path_bytes_max)
-            if problem:
-                raise FrameRefusedError(ErrorCode.INVALID_PATH, f"cannot watch {message.path!r}: {problem}")
         return Watch(connection.number, message.watch_id, message.path, kind, message.with_values)
+
+    def _why_unwatchable(self, path: str, kind: WatchKind) -> str:
+        """Say what is wrong with a watched path. That of a one-shot watch is judged with its read."""
+        problem = "" if kind in ONCE_KINDS else explain_invalid(path, self._state.settings.path_bytes_max)
+        return f"cannot watch {path[:256]!r}: {problem}" if problem else ""
 
     def set_watch(self, read: PendingRead) -> None:
         """The state that this read sees is the present one: set its watch here."""

@@ -99,10 +99,6 @@ LATER_FRAMES: dict[str, tuple[Frame | bytes, data_pb2.ErrorCode.ValueType]] = {
         Code.MALFORMED,
     ),
     "a watch without id": (Frame(reads=[Read(id=1, watch=data_pb2.Watch(path="/"))]), Code.INVALID_ARGUMENT),
-    "a watch of no path": (
-        Frame(reads=[Read(id=1, watch=data_pb2.Watch(watch_id=1, path="/a/"))]),
-        Code.INVALID_PATH,
-    ),
 }
 
 WRONG_WRITES = {
