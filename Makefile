@@ -70,6 +70,14 @@ chaos: $(VENV)/installed-dev ## Real processes under faults: SECONDS=60 MEMBERS=
 	@exec $(BIN)/python -m tests.chaos --seconds $(or $(SECONDS),60) --members $(or $(MEMBERS),3) \
 		--seed $(or $(SEED),0) --faults $(or $(FAULTS),all) $(ARGS)
 
+.PHONY: crash-sweep
+crash-sweep: $(VENV)/installed-dev ## Kill members at every failpoint, with and without a loss of power.
+	CRASH_SWEEP=whole $(BIN)/pytest -q tests/crashes $(ARGS)
+
+.PHONY: fuzz
+fuzz: $(VENV)/installed-dev ## Hostile bytes for every decoder and for live members (SECONDS=600).
+	FUZZ_SECONDS=$(or $(SECONDS),600) $(BIN)/pytest -q tests/fuzz $(ARGS)
+
 .PHONY: check
 check: $(VENV)/installed-dev check-protos ## Format, lint, types, import layers, generated code fresh.
 	$(BIN)/ruff format --check .
