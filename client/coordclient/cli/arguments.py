@@ -65,6 +65,7 @@ class Endpoints(click.ParamType[str]):
     """`HOST:PORT,...`, the client addresses of one or more members."""
 
     name = "endpoints"
+    _port = 7400
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
         endpoints = [endpoint.strip() for endpoint in str(value).split(",") if endpoint.strip()]
@@ -80,7 +81,7 @@ class Endpoints(click.ParamType[str]):
             self.fail(f"{endpoint!r}: leave {scheme}:// out; did you mean {rest.rstrip('/')!r}?", param, ctx)
         host, separator, port = endpoint.rpartition(":")
         if not separator or not host:
-            address = f"{endpoint.strip(':') or '127.0.0.1'}:7400"
+            address = f"{endpoint.strip(':') or '127.0.0.1'}:{self._port}"
             self.fail(f"{endpoint!r} is not HOST:PORT; did you mean {address!r}?", param, ctx)
         if not (port.isascii() and port.isdigit() and 1 <= int(port) <= 65_535):
             self.fail(f"{endpoint!r}: {port!r} is not a port, a number from 1 to 65535", param, ctx)
@@ -106,10 +107,11 @@ class MemberName(click.ParamType[str]):
         return [CompletionItem(name) for name in names if name.startswith(incomplete)]
 
 
-class Address(Endpoints):
-    """One `HOST:PORT`."""
+class PeerAddress(Endpoints):
+    """`HOST:PORT`, where members reach a member."""
 
     name = "address"
+    _port = 7401
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
         address = str(value).strip()

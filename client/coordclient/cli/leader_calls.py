@@ -52,7 +52,7 @@ class LeaderCalls:
     """The leader of the cluster at some endpoints, whoever that is at the moment, until the time is up."""
 
     def __init__(self, settings: Settings) -> None:
-        self._timeout_s = settings.timeout_s
+        self.timeout_s = settings.timeout_s
         self._deadline = clock.now() + settings.timeout_s
         self._endpoints = list(dict.fromkeys(settings.endpoints.split(",")))
         self._leader: Leader | None = None
@@ -86,7 +86,7 @@ class LeaderCalls:
             if self._leader is None:
                 if self.is_over:
                     raise ConnectionLostError(
-                        f"no leader was found within {self._timeout_s:g} s{self._because}"
+                        f"no leader was found within {self.timeout_s:g} s{self._because}"
                     )
                 self.pause()
         return self._leader

@@ -122,18 +122,18 @@ def _wait_until_caught_up(calls: LeaderCalls, name: str, progress: ProgressLine)
             return
         state = _how_far(found, members.last_index)
         if calls.is_over:
-            raise RequestTimeoutError(f"{state}; give it longer with --timeout", code=Code.CATCHING_UP)
-        progress.show(f"waiting: {state}")
+            raise RequestTimeoutError(f"{name} has not caught up within {calls.timeout_s:g} s: {state}")
+        progress.show(f"waiting for {name}: {state}")
         calls.pause()
 
 
 def _how_far(found: coordination_pb2.MemberInfo, last_index: int) -> str:
     if not found.started:
-        return f"{found.name} has not been started yet (coordsvc serve --join ... --name {found.name})"
+        return f"it has not been started yet (coordsvc serve --join ... --name {found.name})"
     if not found.reachable:
-        return f"{found.name} is not running, or the leader cannot reach it"
+        return "it is not running, or the leader cannot reach it"
     share = found.match_index * 100 // max(1, last_index)
-    return f"{found.name} is catching up: it has {found.match_index} of {last_index} entries, {share}%"
+    return f"it has {found.match_index} of {last_index} entries, {share}%"
 
 
 def _no_such_member(members: Members, name: str) -> str:

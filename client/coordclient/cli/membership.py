@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import click
 
-from coordclient.cli.arguments import Address, MemberName
+from coordclient.cli.arguments import MemberName, PeerAddress
 from coordclient.cli.command import ServiceCommand, Settings
 from coordclient.cli.leader_calls import LeaderCalls, Members
 from coordclient.cli.member_changes import change, change_if_agreed, change_when_caught_up, find_member
@@ -63,7 +63,7 @@ def list_members(settings: Settings) -> None:
 
 @member.command(cls=ServiceCommand, default_timeout_s=_CHANGE_TIMEOUT_S)
 @click.argument("name", type=MemberName())
-@click.argument("peer_address", type=Address(), metavar="HOST:PORT")
+@click.argument("peer_address", type=PeerAddress(), metavar="HOST:PORT")
 def add(settings: Settings, name: str, peer_address: str) -> None:
     """Announce a learner that is still to be started.
 
@@ -128,9 +128,10 @@ def promote(settings: Settings, name: str) -> None:
 @force_option
 @yes_option
 def replace(settings: Settings, old: str, new: str, force: bool, yes: bool) -> None:
-    """Put the learner NEW in the place of the voter OLD, in one step, as soon as NEW has caught up.
+    """Put learner NEW in the place of voter OLD.
 
-    OLD stops by itself; a leader hands over first. Start NEW before with coordsvc serve --join.
+    It is one step, taken as soon as NEW has caught up; start NEW before with coordsvc serve --join. OLD stops
+    by itself; a leader hands over first.
     """
     calls = LeaderCalls(settings)
     request = _Change(replace=coordination_pb2.ReplaceMember(name=old, by=new))

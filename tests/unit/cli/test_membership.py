@@ -124,7 +124,7 @@ def test_an_announced_member_is_told_how_to_start(cluster: FakeCluster) -> None:
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (("d", "10.0.0.4"), "did you mean '10.0.0.4:7400'?"),
+        (("d", "10.0.0.4"), "did you mean '10.0.0.4:7401'?"),
         (("d", "http://10.0.0.4:7401"), "leave http:// out"),
         (("d=x", "10.0.0.4:7401"), "is no member's name"),
         (("10.0.0.4:7401", "d"), "is no member's name"),
@@ -299,9 +299,9 @@ def test_a_learner_that_fell_behind_again_is_waited_for(cluster: FakeCluster) ->
 @pytest.mark.parametrize(
     ("started", "reachable", "says"),
     [
-        (False, False, "d has not been started yet (coordsvc serve --join ... --name d)"),
-        (True, False, "d is not running, or the leader cannot reach it"),
-        (True, True, f"d is catching up: it has 2500 of {LAST_INDEX} entries, 50%"),
+        (False, False, "it has not been started yet (coordsvc serve --join ... --name d)"),
+        (True, False, "it is not running, or the leader cannot reach it"),
+        (True, True, f"it has 2500 of {LAST_INDEX} entries, 50%"),
     ],
 )
 def test_a_learner_that_does_not_catch_up_is_told_with_the_reason(
@@ -312,7 +312,7 @@ def test_a_learner_that_does_not_catch_up_is_told_with_the_reason(
     result = coordctl(cluster, "member", "promote", "d", "--timeout", "100ms")
 
     assert result.exit_code == 6
-    assert says in result.stderr
+    assert f"d has not caught up within 0.1 s: {says}\n" in result.stderr
     assert "--timeout" in result.stderr
     assert cluster.requests == []
 
