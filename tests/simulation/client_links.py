@@ -12,7 +12,7 @@ member that stands still looks like silence, and only somebody's patience ends t
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Protocol
 
 from coordproto.v1 import coordination_pb2
@@ -290,7 +290,7 @@ class _Pipe:
 class ClientNetwork:
     """All connections between clients and members."""
 
-    def __init__(self, world: World, hosts: dict[str, ClientHost], weather: Weather | None = None) -> None:
+    def __init__(self, world: World, hosts: Mapping[str, ClientHost], weather: Weather | None = None) -> None:
         self.world = world
         self.hosts = hosts
         self.weather: Weather = weather or CalmWeather()

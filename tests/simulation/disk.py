@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import PurePath
 
+from coordsvc.codec.cluster_configuration import MemberRecord
 from coordsvc.raft.log import Compacted, Unavailable
 from coordsvc.raft.types import Configuration, Entry, HardState, Index, SnapshotMetadata, Term
 from coordsvc.storage.data_directory import InstalledSnapshot
@@ -167,7 +168,9 @@ class SimulatedDisk:
         self.log_unsynced: list[LogChange] = []
         self.tree = TreeFiles()
         self.installed = InstalledSnapshot()
-        self.member_id = 0
+        self.member_id = world.draw("member-id", owner) | 1
+        self.joined_index: Index = 0  # of the configuration that named it when it joined; 0: a founder
+        self.contacts: tuple[MemberRecord, ...] = ()
         self.is_full = False
         self.fails_after: int | None = None  # so many more operations succeed, then one fails
         self.operations = 0

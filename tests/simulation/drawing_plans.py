@@ -1,9 +1,9 @@
-"""Drawing a plan from a seed: which classes of faults this run has, how large the cluster, how odd its settings.
+"""Drawing a plan from a seed: which classes of faults it has, how large the cluster, how odd its settings.
 
-Each seed first draws which classes of faults are on at all (swarm testing: leaving features out finds more than
-mixing everything into every run), then magnitudes on a logarithmic scale.
+Each seed first draws which classes of faults are on at all (swarm testing: leaving features out finds more
+than mixing everything into every run), then magnitudes on a logarithmic scale.
 
-Rule of this file: every decision is a draw by its own name, so that a new class changes no seed's other classes.
+Rule of this file: every decision is a draw by its own name, so that a new class changes no other one.
 """
 
 from __future__ import annotations
@@ -120,6 +120,7 @@ def _draw_faults(world: World, plan: Plan) -> list[Fault]:
             fault = _draw_fault(world, plan, kind, number)
             if fault is not None:
                 faults.append(fault)
+    faults += _draw_membership(world, plan)
     faults.sort(key=lambda fault: fault.at_ms)
     return faults
 
@@ -214,15 +215,13 @@ def _draw_membership(world: World, plan: Plan) -> list[Fault]:
     count = 1 + world.draw_below(6, "membership count")
     kinds = ("join", "join", "promote", "promote", "remove", "replace", "wipe", "demote_leader")
     names = plan.voters() + plan.learners() + SPARE_NAMES
-    faults = []
-    for number in range(count):
-        faults.append(
-            Fault(
-                at_ms=world.draw_below(plan.safety_ms, "membership at", number),
-                kind=kinds[world.draw_below(len(kinds), "membership kind", number)],
-                member=names[world.draw_below(len(names), "membership who", number)],
-                amount=world.draw("membership other", number) & 0xFFFF,
-                is_total=world.chance(0.2, "membership force", number),
-            )
+    return [
+        Fault(
+            at_ms=world.draw_below(plan.safety_ms, "membership at", number),
+            kind=kinds[world.draw_below(len(kinds), "membership kind", number)],
+            member=names[world.draw_below(len(names), "membership who", number)],
+            amount=world.draw("membership other", number) & 0xFFFF,
+            is_total=world.chance(0.2, "membership force", number),
         )
-    return faults
+        for number in range(count)
+    ]

@@ -11,8 +11,11 @@ from collections.abc import Callable
 from tests.simulation.client_links import ClientNetwork
 from tests.simulation.members import SimulatedMember
 from tests.simulation.network import PeerNetwork
+from tests.simulation.operators import Operators
 from tests.simulation.plan import Fault, Plan
 from tests.simulation.world import MILLISECOND, World
+
+MEMBERSHIP_KINDS = ("join", "promote", "remove", "replace", "wipe", "demote_leader")
 
 Undo = Callable[[], None]
 
@@ -50,7 +53,9 @@ class Faults:
         network: PeerNetwork,
         clients: ClientNetwork,
         weather: FaultyWeather,
+        operators: Operators,
     ) -> None:
+        self.operators = operators
         self.world = world
         self.plan = plan
         self.members = members
@@ -69,6 +74,7 @@ class Faults:
     def end(self) -> None:
         """The safety phase is over: everything that lasts is undone."""
         self._is_over = True
+        self.operators.end()
         lasting, self._lasting = self._lasting, {}
         for undo in lasting.values():
             undo()
@@ -96,6 +102,9 @@ class Faults:
 
     def _carry_out(self, fault: Fault) -> Undo | None:
         """Begin a fault. Returns how to end it; None if it found nobody to hit."""
+        if fault.kind in MEMBERSHIP_KINDS:
+            self.operators.carry_out(fault)
+            return None
         if fault.pairs:
             pairs = [(pair.partition(">")[0], pair.partition(">")[2]) for pair in fault.pairs.split()]
             self.world.trace("world", fault.kind, fault.pairs, fault.duration_ms)

@@ -1,4 +1,4 @@
-"""All the checkers of histories, one after the other.
+"""Everything that is judged at the end of a run.
 
 Rule of this file: the first violation is raised; a checker that cannot tell has not passed.
 """

@@ -1,12 +1,16 @@
 """The one true course of events: what each log entry did, as the first member to apply it did it.
 
-Every member's state machine reports here. The first application of an index is checked (Z, S) and kept: it is the
-ground truth that the checkers judge the clients' histories by. Every later one must come to the same (G9).
+Every member's state machine reports here. The first application of an index is checked (Z, S) and kept: it
+is the ground truth that the checkers judge the clients' histories by. Every later one must come to the same
+(G9).
 
 Rule of this file: its model of the tree is plain dictionaries, built from the changes alone.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
 
 from coordsvc.raft.types import Index
 from coordsvc.statemachine.changes import Change, ChangeType
@@ -45,7 +49,7 @@ class Ledger:
     # -- the first application of an entry --------------------------------------------------------
 
     def changed(self, changes: list[Change]) -> None:
-        """A transaction changed the tree: Z1, Z2, Z3, Z4, Z11, and no zxid is left out (G1 of the promises)."""
+        """A transaction changed the tree: Z1, Z2, Z3, Z4, Z11, and no zxid is left out."""
         if not changes:
             return
         self._zxid += 1
@@ -105,8 +109,7 @@ class Ledger:
         assert number > self._numbers.get(key, -1), f"Z5: {created.path} repeats a number under {parent}"
         self._numbers[key] = number
 
-    def opened(self, session: Session) -> None:
-        session_id = session.session_id
+    def opened(self, session_id: int) -> None:
         assert session_id not in self._open, f"S6: session {session_id} is open already"
         assert session_id not in self._ended, f"S6: the id of session {session_id} is used again"
         self._open[session_id] = 0
@@ -144,32 +147,35 @@ class Ledger:
 
 
 class WatchedMachine(StateMachine):
-    """A state machine that tells the ledger what it does."""
+    """A state machine that tells the ledger what it has done, once an entry's effect is written."""
 
     def __init__(self, store: Store, limits: Limits, cache_bytes: int, ledger: Ledger) -> None:
         super().__init__(store, limits, cache_bytes)
         self._ledger = ledger
-        self._is_first = False
+        self._reports: list[Callable[[], None]] = []
         self.ending_is_expiry = True
 
-    def begin(self, index: int, term: int, time_ms: int) -> None:
-        super().begin(index, term, time_ms)
-        self._is_first = index > self._ledger.index
+    @property
+    def _is_first(self) -> bool:
+        return self._index > self._ledger.index
 
     def commit(self) -> None:
         super().commit()
+        reports, self._reports = self._reports, []
+        for report in reports:
+            report()
         self._ledger.applied(self)
 
     def write(self, session_id: int, sequence: int, write: Write) -> WriteOutcome:
         outcome = super().write(session_id, sequence, write)
         if self._is_first:
-            self._ledger.wrote(session_id, sequence, write, outcome)
+            self._reports.append(partial(self._ledger.wrote, session_id, sequence, write, outcome))
         return outcome
 
     def _conclude(self) -> list[Change]:
         changes = super()._conclude()
         if self._is_first:
-            self._ledger.changed(changes)
+            self._reports.append(partial(self._ledger.changed, changes))
         return changes
 
     def reap(self, paths: list[str]) -> tuple[int, list[Change]]:
@@ -183,7 +189,7 @@ class WatchedMachine(StateMachine):
     ) -> Session | Failure:
         session = super().open_session(secret, timeout_ms, client_name, member, connection)
         if self._is_first and isinstance(session, Session):
-            self._ledger.opened(session)
+            self._reports.append(partial(self._ledger.opened, session.session_id))
         return session
 
     def attach_session(
@@ -197,5 +203,7 @@ class WatchedMachine(StateMachine):
     def end_session(self, session_id: int) -> tuple[bool, int, list[Change]]:
         known, zxid, changes = super().end_session(session_id)
         if self._is_first and known:
-            self._ledger.ended(session_id, zxid, was_closed=not self.ending_is_expiry)
+            self._reports.append(
+                partial(self._ledger.ended, session_id, zxid, was_closed=not self.ending_is_expiry)
+            )
         return known, zxid, changes

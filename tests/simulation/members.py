@@ -15,13 +15,18 @@ from typing import Protocol, cast
 
 from coordproto.v1 import peer_pb2
 from coordsvc.codec.cluster_configuration import (
+    NOBODY,
+    ClusterConfiguration,
+    MemberRecord,
+    decode_cluster_configuration,
     decode_raft_configuration,
     encode_cluster_configuration,
-    founding_configuration,
+    with_records,
 )
 from coordsvc.raft.node import RaftConfig, RaftNode
 from coordsvc.raft.ready import Persist
-from coordsvc.raft.types import Entry, Index
+from coordsvc.raft.types import Configuration, Entry, Index
+from coordsvc.replica.changes import ChangeRequest
 from coordsvc.replica.core import Replica
 from coordsvc.replica.effects import Effects
 from coordsvc.replica.settings import ReplicaSettings
@@ -94,12 +99,13 @@ class SimulatedMember:
         self.server_ends: dict[int, ServerEnd] = {}
         self.disk_factor = 1  # everything takes so many times longer
         self.late_ticks_ms = 0  # ticks come up to so much late
-        self.peers: tuple[str, ...] = ()
+        self.peers: dict[str, None] = {}
         self.limits = Limits(
             history_changes=plan.cluster.history_changes, results_per_session=plan.cluster.results_per_session
         )
         self.on_point: Callable[[SimulatedMember, str], None] = _no_point
         self.last_error = ""
+        self.on_settled: Callable[[ChangeRequest], None] = _nobody_waits
         self.crash_after = 0  # not 0: so many steps of the disk, and then a crash
         self.crash_loses_power = True
         self._watcher = watcher
@@ -122,14 +128,14 @@ class SimulatedMember:
     def is_running(self) -> bool:
         return self.is_up
 
+    def has_peer(self, name: str) -> bool:
+        return name in self.peers
+
     def is_listening(self) -> bool:
         return self.is_up and not self.is_stopping
 
     def process(self) -> int:
         return self._process
-
-    def address(self) -> str:
-        return f"{self.name}:7400"
 
     def start(self) -> None:
         """Start a process over what the disk holds."""
@@ -139,6 +145,7 @@ class SimulatedMember:
         self._process += 1
         self.is_up = True
         self.is_stopping = False
+        self.peers = {}
         self._paused = False
         self._held.clear()
         self._pump_scheduled = False
@@ -150,9 +157,6 @@ class SimulatedMember:
         self.world.trace(self.name, "start", self._process)
         self._open()
         self._watcher.started(self)
-        for peer in self.peers:
-            if peer != self.name:
-                self.network.link(self.name, peer).dial()
         process = self._process
         first_ns = self.world.draw_below(self._tick_ns(), "first-tick", self.name, process)
         self.world.at(first_ns, lambda: self.feed(process, self._tick))
@@ -169,12 +173,14 @@ class SimulatedMember:
         recover_log(cast("LogStore", self.log), machine.applied_index, disk.installed)
         if self.log.start_index != disk.log.start_index:
             disk.log = self.log.copy()  # `reset_to` is synced
-        if not machine.configuration:
-            names = (*self.plan.voters(), *self.plan.learners())
-            founders = {name: f"{name}:7401" for name in names}
-            initial = founding_configuration(founders, self.plan.learners())
-            machine.set_configuration(encode_cluster_configuration(initial))
-        configuration = decode_raft_configuration(machine.configuration)
+        contacts: tuple[MemberRecord, ...] = ()
+        if disk.joined_index:
+            contacts = disk.contacts
+        elif not machine.configuration:
+            machine.set_configuration(encode_cluster_configuration(self._founding()))
+        configuration = NOBODY
+        if machine.configuration:
+            configuration = decode_cluster_configuration(machine.configuration)
         hard_state = replace(
             self.log.hard_state, commit=max(self.log.hard_state.commit, machine.applied_index)
         )
@@ -182,12 +188,12 @@ class SimulatedMember:
             self._raft_config(),
             self.log,
             hard_state,
-            configuration,
+            configuration.raft,
             machine.applied_index,
             self._election_draw,
             decode_raft_configuration,
         )
-        if configuration.voters == (self.name,):
+        if raft.configuration.voters == (self.name,) and not raft.configuration.voters_outgoing:
             raft.campaign()
         first_number = self.world.draw_below(1 << 48, "first-number", self.name, self._process) << 14
         self._replica = Replica(
@@ -195,10 +201,21 @@ class SimulatedMember:
             raft,
             machine,
             self._settings(),
-            client_address=self.address(),
+            client_address=client_address(self.name),
             first_number=first_number,
+            member_id=disk.member_id,
+            peer_address=peer_address(self.name),
+            joined_index=disk.joined_index,
+            contacts=contacts,
         )
         self._set_time()
+
+    def _founding(self) -> ClusterConfiguration:
+        """The first configuration, which every founder is given; here some of them may only learn."""
+        plan = self.plan
+        everybody = plan.voters() + plan.learners()
+        records = [MemberRecord(name, peer_address(name)) for name in everybody]
+        return with_records(Configuration(plan.voters(), learners=plan.learners()), records)
 
     def _raft_config(self) -> RaftConfig:
         cluster = self.plan.cluster
@@ -291,15 +308,9 @@ class SimulatedMember:
 
         def begin() -> None:
             replica.ask_to_move("this member is stopping")
-            if raft.is_leader:
-                followers = raft.status().followers
-                voters = [
-                    name
-                    for name in raft.configuration.voters
-                    if name in followers and self.network.link(self.name, name).is_up
-                ]
-                if voters:
-                    raft.transfer_leader(max(voters, key=lambda name: (followers[name].match, name)))
+            successor = replica.best_successor()
+            if raft.is_leader and successor is not None:
+                raft.transfer_leader(successor)
 
         self.feed(self._process, begin)
 
@@ -364,18 +375,39 @@ class SimulatedMember:
     def link_up(self, peer: str, client_address: str) -> None:
         self.replica.peer_up(peer, client_address)
 
-    def link_down(self, peer: str, closed_by_host: bool) -> None:
+    def link_down(self, peer: str, *, closed_by_host: bool) -> None:
         self.replica.peer_down(peer, closed_by_host=closed_by_host)
         self.sender.link_down(peer)
 
     def greeting(self) -> Greeting:
-        return Greeting(self.disk.member_id, f"{self.name}:7401", self.address())
+        return Greeting(
+            self.disk.member_id,
+            peer_address(self.name),
+            client_address(self.name),
+            self.replica.roster.known_index,
+        )
 
     def greeted(self, peer: str, greeting: Greeting) -> tuple[int, int] | None:
+        """Say whether a peer that greets so may be linked to us, as the server's membership desk does."""
+        replica = self.replica
+        refused = replica.check_greeting(peer, greeting.member_id, greeting.configuration_index)
+        if refused is not None:
+            return refused.cause, refused.configuration_index
+
+        def remember() -> None:
+            replica.peer_greeted(
+                peer,
+                greeting.member_id,
+                greeting.peer_address,
+                greeting.client_address,
+                greeting.configuration_index,
+            )
+
+        self.feed(self._process, remember)
         return None
 
     def refused(self, peer: str, cause: int, configuration_index: int) -> None:
-        """Nothing to do before the configuration can change."""
+        self.replica.peer_refused(cause, configuration_index)
 
     def fresh_secret(self) -> bytes:
         self._secrets += 1
@@ -415,6 +447,8 @@ class SimulatedMember:
         self._carry_out(replica.take_effects())
 
     def _apply_for_a_while(self) -> None:
+        if not self.is_up:
+            return
         replica = self.replica
         for _ in range(self.plan.cluster.apply_slice):
             if not replica.has_work:
@@ -432,6 +466,8 @@ class SimulatedMember:
     def _carry_out(self, effects: Effects) -> None:
         for event, fields in effects.notes:
             self.world.trace(self.name, event, *fields.values())
+        if effects.members is not None:
+            self._link_to(dict.fromkeys(effects.members))
         for peer, frames in effects.frames.items():
             self.send(peer, frames)
         for number in effects.connections:
@@ -440,9 +476,29 @@ class SimulatedMember:
                 end.wake()
         for peer in effects.snapshots:
             self.sender.start(peer)
+        for request in effects.settled:
+            self.on_settled(request)
+        if effects.removed:
+            self._leave()
         if effects.stop:
             self._watcher.stopped_itself(self, effects.stop)
             self.fail(effects.stop)
+
+    def _leave(self) -> None:
+        """The cluster goes on without this member: it stops in good order, for good."""
+        self.world.trace(self.name, "removed")
+        self.ledger.probes.hit("a member stopped because it was removed")
+        self.is_retired = True
+        self.crash(loses_power=False)
+
+    def _link_to(self, peers: dict[str, None]) -> None:
+        """Keep links to these and to nobody else, as `PeerLinks.set_members`."""
+        for peer in self.peers:
+            if peer not in peers:
+                self.network.unlink(self.name, peer)
+        self.peers = peers
+        for peer in peers:
+            self.network.link(self.name, peer).dial()
 
     def send(self, peer: str, frames: list[bytes]) -> bool:
         """Send encoded frames to a peer. False if they were dropped."""
@@ -452,7 +508,7 @@ class SimulatedMember:
             if frame.HasField("raft"):
                 self._watcher.said(self, frame.raft)
             decoded.append(frame)
-        return self.network.link(self.name, peer).send(decoded)
+        return peer in self.peers and self.network.link(self.name, peer).send(decoded)
 
     # -----------------------------------------------------------------------------------------
     # Disk
@@ -539,6 +595,18 @@ class SimulatedMember:
         self.ledger.probes.hit("the log was trimmed")
         self.log.trim(index)
         self.replica.state.raft.log_trimmed()
+
+
+def peer_address(name: str) -> str:
+    return f"{name}:7401"
+
+
+def client_address(name: str) -> str:
+    return f"{name}:7400"
+
+
+def _nobody_waits(_request: ChangeRequest) -> None:
+    """A change of the membership has ended, and nobody asked for it here."""
 
 
 def _no_point(_member: SimulatedMember, _point: str) -> None:

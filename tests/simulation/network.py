@@ -1,9 +1,9 @@
 """The links between members: connections that deliver in order until they break, and what can befall them.
 
-Each directed pair of members has a link of its own, dialled by the sender, as in `coordsvc.transport`. While a
-path is cut, what was sent waits in the network (it is a stream: nothing overtakes, nothing vanishes) until the
-path works again or the sender loses patience and closes the link. As an option of the plan, frames of consensus
-are also lost, repeated and reordered one by one, which no stream does and Raft survives.
+Each directed pair of members has a link of its own, dialled by the sender, as in `coordsvc.transport`. While
+a path is cut, what was sent waits in the network (it is a stream: nothing overtakes, nothing vanishes) until
+the path works again or the sender loses patience and closes the link. As an option of the plan, frames of
+consensus are also lost, repeated and reordered one by one, which no stream does and Raft survives.
 
 Rule of this file: it carries frames, and tells each end what a host's network stack would tell it.
 """
@@ -31,13 +31,19 @@ class PeerHost(Protocol):
 
     def is_running(self) -> bool: ...
 
+    @property
+    def is_paused(self) -> bool: ...
+
+    def has_peer(self, name: str) -> bool:
+        """Whether this member keeps a link to that one."""
+
     def process(self) -> int: ...
 
     def feed(self, process: int, handler: Callable[[], None]) -> None: ...
 
     def link_up(self, peer: str, client_address: str) -> None: ...
 
-    def link_down(self, peer: str, closed_by_host: bool) -> None: ...
+    def link_down(self, peer: str, *, closed_by_host: bool) -> None: ...
 
     def frames(self, peer: str, frames: Frames) -> None: ...
 
@@ -54,9 +60,12 @@ class PeerHost(Protocol):
 class Greeting:
     """The Hello of one member."""
 
-    __slots__ = ("client_address", "member_id", "peer_address")
+    __slots__ = ("client_address", "configuration_index", "member_id", "peer_address")
 
-    def __init__(self, member_id: int, peer_address: str, client_address: str) -> None:
+    def __init__(
+        self, member_id: int, peer_address: str, client_address: str, configuration_index: int
+    ) -> None:
+        self.configuration_index = configuration_index
         self.member_id = member_id
         self.peer_address = peer_address
         self.client_address = client_address
@@ -87,7 +96,10 @@ class PeerLink:
 
     def dial(self) -> None:
         """Begin to connect, unless that is under way or done."""
-        if self._is_dialling or self.is_up or not self._source.is_running():
+        source = self._source
+        if self._is_dialling or self.is_up or not source.is_running():
+            return
+        if not source.has_peer(self._target.name):
             return
         self._is_dialling = True
         self._source_process = self._source.process()
@@ -104,22 +116,28 @@ class PeerLink:
         if life != self._life or not self._source.is_running():
             return
         network, source, target = self._network, self._source, self._target
-        if network.is_cut(self) or not target.is_running():
+        if network.is_cut(self) or not target.is_running() or target.is_paused or source.is_paused:
             self._retry()
             return
-        greeting = source.greeting()
+        greeting, theirs = source.greeting(), target.greeting()
         refusal = target.greeted(source.name, greeting)
         if refusal is not None:
-            source.feed(self._source_process, lambda: source.refused(target.name, *refusal))
+            cause, configuration_index = refusal
+            source.feed(self._source_process, lambda: source.refused(target.name, cause, configuration_index))
             self._retry()
+            return
+        if not target.is_running() or source.greeted(target.name, theirs) is not None:
+            self._retry()
+            return
+        if life != self._life or not source.is_running():
             return
         self._is_dialling = False
         self.is_up = True
         self._target_process = target.process()
-        theirs = target.greeting()
         self._world.trace(source.name, "link-up", target.name)
         source.feed(self._source_process, lambda: source.link_up(target.name, theirs.client_address))
-        network.link(target.name, source.name).dial_now()
+        if target.has_peer(source.name):
+            network.link(target.name, source.name).dial_now()
 
     def _retry(self) -> None:
         self._failures += 1
@@ -148,7 +166,7 @@ class PeerLink:
         source, target, process = self._source, self._target, self._source_process
         self.close()
         self._world.trace(source.name, "link-down", target.name, closed_by_host)
-        source.feed(process, lambda: source.link_down(target.name, closed_by_host))
+        source.feed(process, lambda: source.link_down(target.name, closed_by_host=closed_by_host))
         self._failures = 0
         self._is_dialling = True
         self._retry()
@@ -297,6 +315,18 @@ class PeerNetwork:
             link = PeerLink(self, self._hosts[source], self._hosts[target])
             self._links[source, target] = link
         return link
+
+    def unlink(self, source: str, target: str) -> None:
+        """The source wants no link to the target any more, nor one from it."""
+        link = self.link(source, target)
+        was_up = link.is_up
+        link.close()
+        if was_up:
+            host, process = self._hosts[source], self._hosts[source].process()
+            host.feed(process, lambda: host.link_down(target, closed_by_host=False))
+        back = self._links.get((target, source))
+        if back is not None:
+            back.target_ended(is_told=True)
 
     def links_from(self, source: str) -> list[PeerLink]:
         return [link for (name, _), link in self._links.items() if name == source]

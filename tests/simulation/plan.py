@@ -1,7 +1,7 @@
 """What one run is made of, as data: the cluster, the network, the disks, and every fault that will happen.
 
-A run is its seed and its plan. The plan is drawn from the seed, kept in the corpus as TOML, and made smaller by
-shrinking; the same plan and seed give the same run.
+A run is its seed and its plan. The plan is drawn from the seed, kept in the corpus as TOML, and made smaller
+by shrinking; the same plan and seed give the same run.
 
 Rule of this file: values only, numbers, booleans and strings. `drawing_plans.py` draws them.
 """

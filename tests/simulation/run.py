@@ -1,7 +1,7 @@
 """One run: a seed's plan carried out in two phases, safety and then liveness, and judged.
 
-In the safety phase anything of the plan may fail. Then a random core of members that contains a quorum is healed,
-the others stay dead for good, and within a bounded time everything must come to its end (L1 to L7).
+In the safety phase anything of the plan may fail. Then a random core of members that contains a quorum is
+healed, the others stay dead for good, and within a bounded time everything must come to its end (L1 to L7).
 
 Rule of this file: whatever is found wrong leaves `run` as a `Violation` in its result; anything else that is
 raised is a mistake of the simulator, or an assertion of the product, which is a violation too.
@@ -14,7 +14,6 @@ import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from coordsvc.raft.types import Configuration
 from coordsvc.statemachine.errors import CorruptStateError
 from tests.checkers.history import Facts, History, MemberDigest
 from tests.simulation.client_links import ClientNetwork
@@ -27,6 +26,7 @@ from tests.simulation.invariants import Invariants, Violation
 from tests.simulation.judgement import judge
 from tests.simulation.members import SimulatedMember
 from tests.simulation.network import PeerNetwork
+from tests.simulation.operators import Operators
 from tests.simulation.plan import Plan
 from tests.simulation.probes import Probes
 from tests.simulation.world import MILLISECOND, SECOND, TraceEvent, World
@@ -64,16 +64,19 @@ class Simulation:
         for name in plan.voters() + plan.learners():
             self._add(name)
         everybody = tuple(self.members)
-        for member in self.members.values():
-            member.peers = everybody
         self.weather = FaultyWeather(world, plan)
-        self.clients = ClientNetwork(world, dict(self.members), self.weather)
+        self.clients = ClientNetwork(world, self.members, self.weather)
         world.gateway = self.clients
         self.fleet = Fleet(world, Workload(**plan.workload), everybody)
-        self.faults = Faults(world, plan, self.members, self.network, self.clients, self.weather)
+        self.operators = Operators(world, self.members, self._add)
+        for member in self.members.values():
+            member.on_settled = self.operators.settled
+        self.faults = Faults(
+            world, plan, self.members, self.network, self.clients, self.weather, self.operators
+        )
         self.healed_ns: int | None = None
 
-    def _add(self, name: str) -> None:
+    def _add(self, name: str) -> SimulatedMember:
         world, ppm = self.world, self.plan.clock.drift_ppm
         drift = world.draw_below(2 * ppm + 1, "drift", name) - ppm
         clock = MemberClock(world, 1 + drift / 1_000_000, world.draw_below(10 * SECOND, "offset", name))
@@ -82,6 +85,7 @@ class Simulation:
         )
         self.members[name] = member
         self.network.add(member)
+        return member
 
     # -----------------------------------------------------------------------------------------
     # Phases
@@ -97,20 +101,11 @@ class Simulation:
         self._live(core)
         judge(self.fleet, self.history(core))
 
-    def configuration(self) -> Configuration:
-        """The newest configuration that is committed anywhere."""
-        newest = max(self.members.values(), key=_progress)
-        return newest.replica.state.raft.configuration
-
     def heal(self) -> list[SimulatedMember]:
         """Choose the core, bury the rest, and let no fault last."""
         self.faults.end()
-        configuration = self.configuration()
-        voters = list(configuration.voters)
-        order = sorted(voters, key=lambda name: self.world.draw("core", name))
-        size = len(voters) // 2 + 1
-        size += self.world.draw_below(len(voters) - size + 1, "core size")
-        names = {*order[:size], *(name for name in self.members if name not in voters)}
+        groups = self.operators.halves()
+        names = self._choose_core(groups)
         core = [member for name, member in self.members.items() if name in names]
         for name, member in self.members.items():
             if name not in names:
@@ -121,10 +116,34 @@ class Simulation:
             if not member.is_up:
                 member.start()
         self.world.trace("world", "healed", *sorted(names))
-        self.invariants.check_committed_is_somewhere(list(self.members.values()), configuration.voters)
+        for group in groups:
+            self.invariants.check_committed_is_somewhere(self.members, group)
         self.healed_ns = self.world.now_ns
         self.fleet.calm()
         return core
+
+    def _choose_core(self, groups: list[tuple[str, ...]]) -> dict[str, None]:
+        """A random majority of every group of voters that may be asked, and all who only learn."""
+        able = [name for name, member in self.members.items() if not member.is_retired and member.process()]
+        order = sorted(able, key=lambda name: self.world.draw("core", name))
+        extra = self.world.draw_below(3, "core size")
+        names: dict[str, None] = {}
+        for group in groups:
+            needed = len(group) // 2 + 1
+            here = [name for name in order if name in group]
+            if len(here) < needed:
+                assert group != groups[0], f"the simulator has buried too many of {group}"
+                continue  # An attempt at a change that can never be committed.
+            chosen = [name for name in here if name in names]
+            for name in here:
+                if len(chosen) >= needed + (extra if group == groups[0] else 0):
+                    break
+                if name not in names:
+                    chosen.append(name)
+                    names[name] = None
+        voters = {name for group in groups for name in group}
+        names.update(dict.fromkeys(name for name in able if name not in voters))
+        return names
 
     def _live(self, core: list[SimulatedMember]) -> None:
         election_ns = 2 * self.plan.cluster.election_ticks * self.plan.cluster.tick_ms * MILLISECOND
@@ -174,13 +193,6 @@ class Simulation:
             has_pauses=history.facts.has_pauses,
         )
         return history
-
-
-def _progress(member: SimulatedMember) -> tuple[int, int]:
-    if not member.process():
-        return (0, 0)
-    raft = member.replica.state.raft
-    return (raft.commit_index, raft.term)
 
 
 def _leader_of(core: list[SimulatedMember]) -> SimulatedMember | None:
@@ -233,7 +245,7 @@ def run(plan: Plan, sink: Callable[[TraceEvent], None] | None = None) -> Result:
     finally:
         simulation.fleet.dispose()
     world = simulation.world
-    faults = dict(simulation.faults.counts)
+    faults = simulation.faults.counts | simulation.operators.counts
     for name, count in simulation.network.counts.items():
         faults[name] = faults.get(name, 0) + count
     return Result(

@@ -3,8 +3,8 @@
 The chunks are those of `coordsvc.storage.tree_chunks`; a window of them is in flight; the receiver builds a
 tree beside its own, verifies it, offers it to consensus, and switches to it when consensus has accepted.
 
-Rule of this file: step for step as `coordsvc.server.snapshot_sending` and `snapshot_receiving`; where they wait,
-this goes on with the next event.
+Rule of this file: step for step as `coordsvc.server.snapshot_sending` and `snapshot_receiving`; where they
+wait, this goes on with the next event.
 """
 
 from __future__ import annotations
@@ -14,11 +14,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from coordproto.v1 import peer_pb2
-from coordsvc.codec.cluster_configuration import decode_raft_configuration
-from coordsvc.codec.peer_messages import MalformedFrame, decode_snapshot_metadata, encode_snapshot_metadata
+from coordsvc.codec.peer_messages import (
+    MalformedFrame,
+    decode_snapshot_metadata,
+    encode_snapshot_metadata,
+)
 from coordsvc.raft.messages import Message, MessageType
 from coordsvc.raft.ready import Persist
-from coordsvc.raft.types import SnapshotMetadata
+from coordsvc.raft.types import Configuration, SnapshotMetadata
 from coordsvc.statemachine.errors import CorruptStateError
 from coordsvc.statemachine.machine import StateMachine
 from coordsvc.storage.errors import SnapshotRefused
@@ -38,7 +41,7 @@ class _Stream:
     peer: str
     index: int
     term: int
-    configuration: bytes
+    configuration: Configuration
     chunks: Iterator[TreeChunk]
     next_chunk: TreeChunk | None
     received: int = 0
@@ -62,7 +65,12 @@ class SnapshotSenders:
         records = sorted(member.tree.records.items())
         chunks = encode_chunks(records, member.plan.cluster.chunk_bytes)
         stream = _Stream(
-            peer, machine.applied_index, machine.applied_term, machine.configuration, chunks, next(chunks)
+            peer,
+            machine.applied_index,
+            machine.applied_term,
+            member.replica.roster.applied.raft,
+            chunks,
+            next(chunks),
         )
         self._streams[peer] = stream
         member.world.trace(member.name, "snapshot-to", peer, stream.index)
@@ -121,7 +129,7 @@ class SnapshotSenders:
         if chunk.last:
             stream.is_all_sent = True
             message.raft_term = member.replica.state.raft.term
-            configuration = decode_raft_configuration(stream.configuration)
+            configuration = stream.configuration
             metadata = SnapshotMetadata(stream.index, stream.term, configuration)
             message.metadata.CopyFrom(encode_snapshot_metadata(metadata))
         else:
