@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, TypeVar
 
-from coordsvc.codec.addresses import AddressFormError, split_host_and_port
+from coordsvc.codec.addresses import WILDCARD_HOSTS, AddressFormError, split_host_and_port
 from coordsvc.statemachine.types import Limits
 
 DEFAULT_NAME: Final = "coordsvc-1"
@@ -25,7 +25,6 @@ LOG_LEVELS: Final = ("debug", "info", "warning", "error")
 LOG_FORMATS: Final = ("text", "json")
 
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-_WILDCARD_HOSTS: Final = ("0.0.0.0", "::", "")
 _FRAME_OVERHEAD_BYTES: Final = 1024  # around the largest value in a frame: guards, headers of fields
 _FRAME_BYTES_CEILING: Final = 32 << 20
 _HARD_LIMITS: Final = Limits()
@@ -120,7 +119,7 @@ class ServerConfig:
         split_address("admin_listen", self.admin_listen, port_min=0)
         if self.advertise_client:
             split_address("advertise_client", self.advertise_client)
-        elif listen_host not in _WILDCARD_HOSTS and listen_port:
+        elif listen_host not in WILDCARD_HOSTS and listen_port:
             self._fill_in("advertise_client", self.listen)
         if self.advertise_peer:
             split_address("advertise_peer", self.advertise_peer)
@@ -130,7 +129,7 @@ class ServerConfig:
             self._settle_place_in_cluster()
         if (
             not self.advertise_peer
-            and split_address("peer_listen", self.peer_listen)[0] not in _WILDCARD_HOSTS
+            and split_address("peer_listen", self.peer_listen)[0] not in WILDCARD_HOSTS
         ):
             self._fill_in("advertise_peer", self.peer_listen)
 
@@ -142,7 +141,7 @@ class ServerConfig:
                 "join and initial_cluster are both given: join is for a server that becomes a member of a "
                 "running cluster, initial_cluster for one that begins a new one; leave one out"
             )
-        if not self.advertise_peer and split_address("peer_listen", self.peer_listen)[0] in _WILDCARD_HOSTS:
+        if not self.advertise_peer and split_address("peer_listen", self.peer_listen)[0] in WILDCARD_HOSTS:
             raise ConfigError(
                 f"join: peer_listen {self.peer_listen} tells nobody where to reach this member; "
                 "give advertise_peer"

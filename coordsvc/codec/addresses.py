@@ -5,6 +5,9 @@ Rule of this file: pure; whoever shows the reason to people says which setting o
 
 from __future__ import annotations
 
+WILDCARD_HOSTS = ("0.0.0.0", "::", "")
+"""What a server can listen on, and nobody can dial."""
+
 
 class AddressFormError(ValueError):
     """A text that is no address. The message is the rest of a sentence that begins with its source."""

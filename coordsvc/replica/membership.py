@@ -22,12 +22,19 @@ from coordsvc.codec.cluster_configuration import (
     ClusterConfiguration,
     MemberRecord,
     encode_cluster_configuration,
-    explain_bad_record,
     with_records,
 )
 from coordsvc.raft.membership import ConfigurationError, leave, plan
 from coordsvc.raft.node import ProposalDropped
 from coordsvc.raft.types import Configuration, Entry, NodeId
+from coordsvc.replica.change_rules import (
+    choose_name,
+    describe,
+    explain_unfit,
+    explain_unfit_joiner,
+    no_member,
+    target_of,
+)
 from coordsvc.replica.changes import (
     AddMember,
     Change,
@@ -35,7 +42,6 @@ from coordsvc.replica.changes import (
     JoinMember,
     PromoteMember,
     RemoveMember,
-    ReplaceMember,
 )
 from coordsvc.replica.roster import Roster
 from coordsvc.replica.state import ReplicaState
@@ -149,12 +155,12 @@ class MembershipChanges:
             self._fail(request, ErrorCode.INVALID_ARGUMENT, message)
             return
         if isinstance(change, JoinMember):
-            request.name = change.name or _choose_name(in_force, change)
+            request.name = change.name or choose_name(in_force, change)
         refusal = self._refusal(request, in_force)
         if refusal is not None:
             self._fail(request, refusal.code, refusal.message)
             return
-        voters, learners, records = _target(request, in_force)
+        voters, learners, records = target_of(request, in_force)
         if self._hands_over_first(request, voters):
             return
         if not request.force and (at_stake := self._explain_lost_quorum(voters)):
@@ -240,11 +246,11 @@ class MembershipChanges:
         change = request.change
         raft = in_force.raft
         if isinstance(change, AddMember):
-            return _explain_unfit(MemberRecord(change.name, change.peer_address), in_force, is_new=True)
+            return explain_unfit(MemberRecord(change.name, change.peer_address), in_force, is_new=True)
         if isinstance(change, JoinMember):
-            return _explain_unfit_joiner(request.name, change, in_force)
+            return explain_unfit_joiner(request.name, change, in_force)
         if in_force.record(change.name) is None:
-            return _no_member(change.name, in_force)
+            return no_member(change.name, in_force)
         if isinstance(change, RemoveMember):
             if raft.voters == (change.name,):
                 message = f"{change.name} is the last voting member: promote another one before it goes"
@@ -259,7 +265,7 @@ class MembershipChanges:
 
     def _explain_not_promotable(self, name: NodeId, in_force: ClusterConfiguration) -> Failure | None:
         if in_force.record(name) is None:
-            return _no_member(name, in_force, "; start it with --join first")
+            return no_member(name, in_force, "; start it with --join first")
         if name in in_force.raft.voters:
             return Failure(ErrorCode.INVALID_ARGUMENT, f"{name} is a voting member already")
         follower = self._state.raft.status().followers.get(name)
@@ -320,100 +326,3 @@ class MembershipChanges:
         if self._request is request:
             self._request = None
         self._state.effects.settled.append(request)
-
-
-def describe(change: Change) -> str:
-    """A change in words, for people."""
-    match change:
-        case AddMember():
-            return f"add {change.name}"
-        case RemoveMember():
-            return f"remove {change.name}"
-        case PromoteMember():
-            return f"promote {change.name}"
-        case ReplaceMember():
-            return f"replace {change.name} by {change.by}"
-        case JoinMember():
-            return f"join {change.name or change.peer_address}"
-
-
-def _target(
-    request: ChangeRequest, in_force: ClusterConfiguration
-) -> tuple[set[NodeId], set[NodeId], tuple[MemberRecord, ...]]:
-    """Who votes, who learns, and everybody's records, the new one included, once the change is complete."""
-    voters, learners = set(in_force.raft.voters), set(in_force.raft.learners)
-    records = in_force.members
-    change = request.change
-    match change:
-        case AddMember():
-            learners.add(change.name)
-            records += (MemberRecord(change.name, change.peer_address),)
-        case RemoveMember():
-            voters.discard(change.name)
-            learners.discard(change.name)
-        case PromoteMember():
-            voters.add(change.name)
-            learners.discard(change.name)
-        case ReplaceMember():
-            voters.discard(change.name)
-            voters.add(change.by)
-            learners.discard(change.by)
-        case JoinMember():
-            name = request.name
-            if name not in voters:
-                learners.add(name)
-            joined = MemberRecord(name, change.peer_address, change.client_address, change.member_id)
-            records = (*(record for record in records if record.name != name), joined)
-            records = tuple(sorted(records, key=lambda record: record.name))
-    return voters, learners, records
-
-
-def _choose_name(in_force: ClusterConfiguration, change: JoinMember) -> NodeId:
-    """The name under which this disk is known already, or the first free one."""
-    for record in in_force.members:
-        if record.member_id == change.member_id:
-            return record.name
-    taken = {record.name for record in in_force.members}
-    number = 1
-    while f"coordsvc-{number}" in taken:
-        number += 1
-    return f"coordsvc-{number}"
-
-
-def _explain_unfit_joiner(name: NodeId, change: JoinMember, in_force: ClusterConfiguration) -> Failure | None:
-    if change.member_id == 0:
-        return Failure(ErrorCode.INVALID_ARGUMENT, "a server that joins names its data directory by an id")
-    known = in_force.record(name)
-    if known is not None and known.member_id not in (0, change.member_id):
-        message = (
-            f"a member named {name} exists already with another data directory: "
-            "remove it first, or choose another --name"
-        )
-        return Failure(ErrorCode.NODE_EXISTS, message)
-    for record in in_force.members:
-        if record.name != name and record.member_id == change.member_id:
-            message = f"this data directory is that of member {record.name}: it cannot join as {name} too"
-            return Failure(ErrorCode.INVALID_ARGUMENT, message)
-    joiner = MemberRecord(name, change.peer_address, change.client_address, change.member_id)
-    return _explain_unfit(joiner, in_force, is_new=known is None)
-
-
-def _explain_unfit(record: MemberRecord, in_force: ClusterConfiguration, *, is_new: bool) -> Failure | None:
-    """Say why a member with this name and these addresses cannot be there."""
-    problem = explain_bad_record(record)
-    if problem:
-        return Failure(ErrorCode.INVALID_ARGUMENT, problem)
-    if is_new and in_force.record(record.name) is not None:
-        return Failure(ErrorCode.NODE_EXISTS, f"there is a member named {record.name} already")
-    for other in in_force.members:
-        if other.name != record.name and other.peer_address == record.peer_address:
-            message = f"{record.peer_address} is the address of member {other.name}"
-            return Failure(ErrorCode.NODE_EXISTS, message)
-    if is_new and len(in_force.members) >= MEMBERS_MAX:
-        return Failure(ErrorCode.LIMIT_EXCEEDED, f"a cluster has {MEMBERS_MAX} members at most")
-    return None
-
-
-def _no_member(name: NodeId, in_force: ClusterConfiguration, advice: str = "") -> Failure:
-    names = ", ".join(record.name for record in in_force.members)
-    return Failure(ErrorCode.INVALID_ARGUMENT, f"there is no member {name!r:.80}, only {names}{advice}")

@@ -130,7 +130,9 @@ class TestJoining:
         code, _ = refusal(trio.change(AddMember("d", "x:1")))
         assert code is ErrorCode.NODE_EXISTS
 
-    @pytest.mark.parametrize(("name", "address"), [("d/e", "d:1"), ("d", "d"), ("d", "d:99999")])
+    @pytest.mark.parametrize(
+        ("name", "address"), [("d/e", "d:1"), ("d", "d"), ("d", "d:99999"), ("d", "0.0.0.0:7401")]
+    )
     def test_what_cannot_be_dialled_or_written_down_is_refused(
         self, trio: ChangingCluster, name: str, address: str
     ) -> None:
@@ -338,6 +340,20 @@ class TestOneAtATime:
         code, _ = refusal(request)
         assert code is ErrorCode.NO_LEADER
         assert trio.roles() == (("a", "b", "c"), ())
+
+    def test_another_change_in_its_place_is_not_taken_for_it(self, trio: ChangingCluster) -> None:
+        old = trio.leader()
+        trio.isolate(old)
+        before = trio.replica(old)
+        before.state.raft.propose([b""])
+        request = before.change_membership(AddMember("d", "d:1"))
+        trio.tick(40)
+        other = trio.change(AddMember("e", "e:1"))
+        assert other.proposed == request.proposed
+        trio.heal()
+        trio.tick(20)
+        assert refusal(request)[0] is ErrorCode.NO_LEADER
+        assert trio.roles() == (("a", "b", "c"), ("e",))
 
     def test_a_change_that_survived_its_leader_is_settled_at_the_old_one(self, trio: ChangingCluster) -> None:
         old = trio.leader()
