@@ -133,10 +133,11 @@ class SessionCore:
 
     def connection_lost(self) -> None:
         """The connection is gone. While moving nobody is told, unless the next attempt fails."""
+        # Also a connection that was given up while it was being attached may have brought events.
+        self.watches.detached(self._answered_zxid)
         if self.is_attached:
             self.is_attached = False
             self._renewal.detached()
-            self.watches.detached(self._answered_zxid)
             self.pipeline.detached()
         if not self._is_moving and self.state is State.CONNECTED:
             self._change_state(State.SUSPENDED)

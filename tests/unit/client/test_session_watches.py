@@ -86,3 +86,23 @@ def test_an_idle_watcher_asks_how_far_it_is_with_its_ping(attached: CoreDriver) 
 
     (resumed,) = attached.reconnect().watches
     assert resumed.since == 1000
+
+
+def test_what_comes_over_a_connection_that_is_given_up_is_told_once(attached: CoreDriver) -> None:
+    """The session is lost while it is attached again; the answer, with a replay behind it, comes after that."""
+    record = attached.watch(zxid=5)
+    attached.event(record, 9)
+    attached.core.connection_lost()
+    attached.begin_attach()
+    attached.pass_time(20)
+    attached.accept(session_id=7)
+    attached.event(record, 9)
+    attached.event(record, 10)
+    attached.core.attach_failed()
+
+    (resumed,) = attached.attach(session_id=8).watches
+    for zxid in (9, 10, 11):
+        if resumed.since < zxid:
+            attached.event(record, zxid)
+
+    assert attached.events() == [("/a", 9), ("/a", 10), ("/a", 11)]
