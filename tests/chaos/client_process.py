@@ -1,4 +1,4 @@
-"""One process of clients: `client_process.py NAME ENDPOINTS HISTORY FENCE SEED TIMEOUT_S PACE_S ROLE...`.
+"""One process of clients: `client_process.py NAME ENDPOINTS HISTORY FENCES SEED TIMEOUT_S PACE_S ROLE...`.
 
 Says `ready` when every client is connected. SIGTERM ends it in good order: all requests end, what was
 recorded is complete, and it says `done` with the number of operations.
@@ -18,7 +18,6 @@ from typing import TextIO
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from coordclient.errors import ConnectionLostError
-from tests.chaos.fenced_file import FencedFile
 from tests.chaos.recorder import Recorder
 from tests.chaos.recording_client import RecordingClient
 from tests.chaos.roles import ROLES, Work
@@ -29,11 +28,11 @@ CONNECT_S = 60.0
 
 class ClientProcess:
     def __init__(self, arguments: list[str], history: TextIO) -> None:
-        self.name, self.endpoints, _, fence, seed, timeout_s, pace_s, *self.roles = arguments
+        self.name, self.endpoints, _, fences, seed, timeout_s, pace_s, *self.roles = arguments
         self.seed = int(seed)
         self.timeout_s = float(timeout_s)
         self.pace_s = float(pace_s)
-        self.fence = FencedFile(Path(fence))
+        self.fences = Path(fences)
         self.stop = asyncio.Event()
         self.causal = [0]
         self.clients: list[RecordingClient] = []
@@ -60,7 +59,7 @@ class ClientProcess:
                 await self.new_client(),
                 random.Random(f"{self.seed} {self.name} {number} {role}"),
                 self.stop,
-                self.fence,
+                self.fences,
                 self.pace_s,
                 self.new_client,
                 self.causal,

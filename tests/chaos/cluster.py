@@ -44,6 +44,8 @@ class GatedCluster(ClusterProcesses):
         self.disks: dict[str, FailingDisk] = {}
         self.removed: list[MemberProcess] = []
         self._seconds = seconds
+        self._first_names = tuple(self.members)
+        self._joined = 0
         self._links: dict[tuple[str, str], Link] = {}
         self._client_links: dict[str, Link] = {}
         self._gates: dict[str, tuple[Gate, Gate]] = {}
@@ -123,9 +125,10 @@ class GatedCluster(ClusterProcesses):
     # -----------------------------------------------------------------------------------------
     # Members
 
-    def disarm(self, member: MemberProcess) -> None:
-        """Let the disk of a member that runs not fail any more, if it has not yet."""
-        (self.directory / f"{member.name}-faults" / "control").unlink(missing_ok=True)
+    def disk_failures(self, member: MemberProcess) -> int:
+        """Return how often the member's disk has failed so far."""
+        log = self.directory / f"{member.name}-faults" / "log"
+        return log.read_bytes().count(b"failed ") if log.exists() else 0
 
     def restart(self, *members: MemberProcess) -> None:
         """Start members that have ended, on a disk that does not fail any more."""
@@ -133,8 +136,10 @@ class GatedCluster(ClusterProcesses):
             self.disks[member.name].heal()
         self.start(*members)
 
-    async def new_member(self, name: str) -> MemberProcess:
+    async def new_member(self) -> MemberProcess:
         """Make a server that can join; it is not started, and no member yet."""
+        self._joined += 1
+        name = f"j{self._joined}"
         ports = free_ports(5)
         member = MemberProcess(name, ports[:3], self.directory)
         self._gate_ports[name] = ports[3:]
@@ -144,10 +149,16 @@ class GatedCluster(ClusterProcesses):
         member.options += (f"--advertise-peer={HOST}:{ports[3]}", f"--join={self.endpoints}")
         return member
 
-    def start_joining(self, member: MemberProcess) -> None:
+    def start_joiner(self, member: MemberProcess) -> None:
         """Start a server that asks the others to take it in."""
         self.members[member.name] = member
-        member.start()
+        self.start(member)
+
+    def start(self, *members: MemberProcess) -> None:
+        """Start members; those that came later are told of the others by `--join` alone."""
+        for member in members:
+            is_first = member.name in self._first_names
+            member.start(self.initial_cluster if is_first else "")
 
     def forget(self, member: MemberProcess) -> None:
         """This one is no member any more."""

@@ -126,6 +126,7 @@ async def _bad_disk(
     cluster: GatedCluster, kind: str, member: MemberProcess, dice: random.Random
 ) -> AsyncIterator[str]:
     disk = cluster.disks[member.name]
+    before = cluster.disk_failures(member)
     after = dice.choice((0, 0, 1, 2, 5, 20))
     if kind == "sync-fails":
         disk.fail_sync(_DISK_FAULTS[kind], after=after)
@@ -134,8 +135,8 @@ async def _bad_disk(
     try:
         yield member.name
     finally:
-        cluster.disarm(member)
-    if disk.has_failed:
+        disk.heal()
+    if cluster.disk_failures(member) > before:
         code = await member.exit_code(within_s=STOPS_WITHIN_S)
         assert code != 0, f"member {member.name} says that all was well when its disk failed"
         cluster.restart(member)

@@ -13,7 +13,8 @@ from collections.abc import Callable
 from tests.chaos.cluster import GatedCluster
 from tests.chaos.link_faults import LinkTarget, link_fault
 from tests.chaos.member_faults import MemberTarget, member_fault
-from tests.chaos.plan import LINK_FAULTS, PlannedFault
+from tests.chaos.membership_faults import membership_fault
+from tests.chaos.plan import LINK_FAULTS, MEMBERSHIP_FAULTS, PlannedFault
 from tests.processes.cluster import MemberProcess
 from tests.processes.programs import Program
 
@@ -29,6 +30,7 @@ class Nemesis:
         self._programs = programs
         self._tell = tell
         self._began = asyncio.get_running_loop().time()
+        self._ends_s = 0.0
 
     @property
     def elapsed_s(self) -> float:
@@ -37,12 +39,15 @@ class Nemesis:
     async def run(self, plan: list[list[PlannedFault]]) -> None:
         """Carry out all lanes at once."""
         self._began = asyncio.get_running_loop().time()
+        self._ends_s = max((fault.at_s + fault.lasts_s for lane in plan for fault in lane), default=0.0)
         async with asyncio.TaskGroup() as tasks:
             for number, lane in enumerate(plan):
                 tasks.create_task(self._run_lane(lane), name=f"lane {number}")
 
     async def _run_lane(self, lane: list[PlannedFault]) -> None:
         for fault in lane:
+            if self.elapsed_s > self._ends_s:
+                return  # Faults before this one took longer than planned.
             await asyncio.sleep(fault.at_s - self.elapsed_s)
             dice = random.Random(fault.dice)
             leader = await self._leader(dice)
@@ -50,6 +55,10 @@ class Nemesis:
             if fault.kind in LINK_FAULTS:
                 names = list(self._cluster.members)
                 with link_fault(fault.kind, LinkTarget(self._cluster, leader.name, names, dice)) as told:
+                    await self._last(fault, told)
+            elif fault.kind in MEMBERSHIP_FAULTS:
+                old = dice.choice(list(self._cluster))
+                async with membership_fault(fault.kind, self._cluster, old) as told:
                     await self._last(fault, told)
             else:
                 running = [member for member in self._cluster if member.is_running]

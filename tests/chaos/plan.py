@@ -27,6 +27,7 @@ MEMBER_FAULTS = (
     "write-fails",
     "sync-fails",
     "clock-jumps",
+    "transfer-leader",
 )
 LINK_FAULTS = (
     "isolate-leader",
@@ -46,7 +47,7 @@ LINK_FAULTS = (
     "clients-cut",
     "clients-broken",
 )
-MEMBERSHIP_FAULTS = ("transfer-leader",)
+MEMBERSHIP_FAULTS = ("add-learner", "add-voter", "replace-member")
 LANES = (MEMBER_FAULTS + MEMBERSHIP_FAULTS, LINK_FAULTS)
 ALL_FAULTS = tuple(fault for lane in LANES for fault in lane)
 

@@ -82,6 +82,7 @@ class Run:
         self.report = Report()
         self._tell = tell
         self._histories = settings.directory / HISTORIES
+        self._fences = settings.directory / "fenced"
 
     async def run(self) -> Report:
         """Carry the run out and judge it.
@@ -91,6 +92,7 @@ class Run:
         """
         settings = self.settings
         self._histories.mkdir(parents=True)
+        self._fences.mkdir()
         plan = draw_plan(settings.seed, settings.seconds, settings.faults, settings.timing)
         for lane in plan:
             self._tell("\n".join(f"  planned {fault}" for fault in lane))
@@ -127,7 +129,7 @@ class Run:
             name,
             cluster.public_endpoints,
             str(self._histories / f"{name}.jsonl"),
-            str(settings.directory / "fence"),
+            str(self._fences),
             str(settings.seed),
             str(settings.session_timeout_s),
             str(settings.pace_s),
@@ -149,22 +151,20 @@ class Run:
     # The end
 
     async def _ask_everybody(self, cluster: GatedCluster, healed_ns: int) -> None:
-        """Read back what was committed, and what every member holds."""
-        await cluster.wait_until_equal(within_s=CONVERGES_WITHIN_S)
+        """Read back what every member holds, and then all that was committed up to there."""
         with (self._histories / "final.jsonl").open("w", encoding="utf-8") as file:
             recorder = Recorder("final", file)
             async with RecordingClient(recorder, cluster.endpoints, request_timeout=30.0) as client:
                 for path in await self._paths(client):
                     await client.exists(path)
+                await cluster.wait_until_equal(within_s=CONVERGES_WITHIN_S)
+                statuses = await cluster.statuses()
+                for status in statuses:
+                    digest = MemberDigest(status.member, status.applied_index, status.zxid, status.digest)
+                    write_record(file, digest)
                 async for event in client.history("/", since=0):
                     write_record(file, _change(event))
                     self.report.transactions = event.zxid
-            await cluster.wait_until_equal(within_s=CONVERGES_WITHIN_S)
-            statuses = await cluster.statuses()
-            for status in statuses:
-                write_record(
-                    file, MemberDigest(status.member, status.applied_index, status.zxid, status.digest)
-                )
             recorder.finish()
             oldest = max(status.oldest_history_zxid for status in statuses)
             name = f"chaos seed {self.settings.seed}"

@@ -40,6 +40,10 @@ def test_no_promise_is_broken_by_any_mixture_of_faults(report: Report) -> None:
     assert report.operations > 300
     assert report.transactions > 100
     assert report.events > 100
+    history = report.history
+    assert len([lock for lock in history.locks if lock.granted_ns is not None]) > 3
+    assert len(history.fenced_writes) > 10
+    assert len(history.digests) == 3
 
 
 Plant = Callable[[History], None]
@@ -54,7 +58,8 @@ def _apply_a_write_twice(history: History) -> None:
     counted = [change for change in history.committed if change.path.startswith("/counter-")]
     change = next(each for each in reversed(counted) if each.type is ChangeType.CHANGED)
     zxid = history.committed[-1].zxid + 1
-    stat = replace(change.stat, mzxid=zxid, version=change.stat.version + 1)
+    newest_ms = max(each.stat.mtime for each in history.committed)
+    stat = replace(change.stat, mzxid=zxid, mtime=newest_ms, version=change.stat.version + 1)
     history.committed.append(replace(change, zxid=zxid, stat=stat))
 
 
@@ -95,6 +100,21 @@ def _invent_an_event(history: History) -> None:
     history.watches[place] = replace(watch, events=events)
 
 
+def _accept_a_smaller_token(history: History) -> None:
+    last = max(history.fenced_writes, key=lambda write: (write.resource, write.order))
+    token, order = last.token - 1, last.order + 1
+    history.fenced_writes.append(replace(last, token=token, order=order, accepted=True))
+
+
+def _grant_one_token_twice(history: History) -> None:
+    granted = [record for record in history.locks if record.granted_ns is not None]
+    history.locks.append(replace(granted[-1], client="somebody else"))
+
+
+def _let_a_member_differ(history: History) -> None:
+    history.digests[0] = replace(history.digests[0], digest=history.digests[0].digest ^ 1)
+
+
 @pytest.mark.parametrize(
     ("plant", "invariant"),
     [
@@ -104,6 +124,9 @@ def _invent_an_event(history: History) -> None:
         (_answer_a_read_with_old_news, "C4"),
         (_miss_an_event, "W7"),
         (_invent_an_event, "W5"),
+        (_accept_a_smaller_token, "K2"),
+        (_grant_one_token_twice, "K1"),
+        (_let_a_member_differ, "G9"),
     ],
 )
 def test_a_violation_planted_in_the_recorded_history_is_found(
