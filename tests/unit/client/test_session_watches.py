@@ -89,7 +89,7 @@ def test_an_idle_watcher_asks_how_far_it_is_with_its_ping(attached: CoreDriver) 
 
 
 def test_what_comes_over_a_connection_that_is_given_up_is_told_once(attached: CoreDriver) -> None:
-    """The session is lost while it is attached again; the answer, with a replay behind it, comes after that."""
+    """The session is lost while it is being attached; the answer, with a replay behind it, comes too late."""
     record = attached.watch(zxid=5)
     attached.event(record, 9)
     attached.core.connection_lost()
