@@ -9,7 +9,7 @@ from collections import Counter
 from pathlib import Path
 
 from coordsvc.statemachine.commands import Set
-from tests.checkers import digests, locks, sessions, watches, zxid_order
+from tests.checkers import judge as checkers
 from tests.checkers.history import CHANGED, OK, UNKNOWN, History, Violation
 from tests.checkers.history_files import read_history
 
@@ -22,7 +22,7 @@ def read_run(directory: Path) -> History:
 
 
 def judge(history: History) -> list[Violation]:
-    return [violation for check in CHECKS for violation in check(history)]
+    return checkers.judge(history) + check_counters(history)
 
 
 def check_counters(history: History) -> list[Violation]:
@@ -43,6 +43,3 @@ def check_counters(history: History) -> list[Violation]:
             text = f"{request.path} was set to {request.value!r} {times} times; {told}"
             violations.append(Violation("G5", text, [operation]))
     return violations
-
-
-CHECKS = (zxid_order.check, sessions.check, watches.check, locks.check, digests.check, check_counters)
