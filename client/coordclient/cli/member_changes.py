@@ -79,7 +79,7 @@ def change_if_agreed(
             refusal.add_note("to go on all the same, add --force")
             raise
         if not agree(str(refusal)):
-            raise
+            raise RequestError("nothing was changed") from refusal
     forced = Change()
     forced.CopyFrom(request)
     forced.force = True
