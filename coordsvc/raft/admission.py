@@ -11,6 +11,7 @@ from coordsvc.raft.state import NodeState
 from coordsvc.raft.types import Entry, EntryKind, Index, Term
 
 _UNBOUND = frozenset({MessageType.READ_INDEX, MessageType.TRANSFER_LEADER})
+_CONFIGURATION = EntryKind.CONFIGURATION  # looked up once: every entry that arrives is asked
 _FROM_LEADER = frozenset({MessageType.APPEND, MessageType.HEARTBEAT, MessageType.SNAPSHOT})
 
 
@@ -50,7 +51,7 @@ def _are_contiguous(entries: list[Entry], index: Index, term: Term, term_max: Te
 
 def _have_sound_configurations(state: NodeState, entries: list[Entry]) -> bool:
     for entry in entries:
-        if entry.kind is EntryKind.CONFIGURATION:
+        if entry.kind is _CONFIGURATION:
             try:
                 state.configurations.decode(entry.data)
             except ConfigurationError:

@@ -17,6 +17,8 @@ from coordsvc.raft.types import Configuration, Entry, EntryKind, Index
 
 Decode = Callable[[bytes], Configuration]
 
+_CONFIGURATION = EntryKind.CONFIGURATION  # looked up once: every entry that is appended is asked
+
 
 class Configurations:
     """`newest` is in force; `index` is that of its entry, 0 if it was there from the start."""
@@ -64,14 +66,10 @@ class Configurations:
 
     def note_appended(self, entries: Iterable[Entry]) -> bool:
         """Note that `entries` are in the log now; True if another configuration is in force."""
-        found = [
-            (entry.index, self.decode(entry.data))
-            for entry in entries
-            if entry.kind is EntryKind.CONFIGURATION
-        ]
+        found = [entry for entry in entries if entry.kind is _CONFIGURATION]
         if not found:
             return False
-        self._history += found
+        self._history += [(entry.index, self.decode(entry.data)) for entry in found]
         self._note_newest()
         return True
 
