@@ -69,10 +69,10 @@ def test_a_flipped_bit_in_any_file(original: Path, expected: Started, tmp_path: 
     dice = random.Random(11)
     seen = {"refused": 0, "harmless": 0}
     for file in files_of(original):
-        for offset in offsets(original / file, 12, seed=12):
+        for offset in offsets(original / file, 8, seed=12):
             copy = with_bit_flipped(original, tmp_path / "copy", str(file), offset, dice.randrange(8))
             seen[outcome(copy, expected)] += 1
-    assert seen["refused"] > 100, seen
+    assert seen["refused"] > 60, seen
     assert seen["harmless"] < seen["refused"] / 4, (
         f"only a table's filter and padding are of no account: {seen}"
     )
@@ -81,9 +81,9 @@ def test_a_flipped_bit_in_any_file(original: Path, expected: Started, tmp_path: 
 def test_any_file_cut_anywhere(original: Path, expected: Started, tmp_path: Path) -> None:
     seen = {"refused": 0, "harmless": 0}
     for file in files_of(original):
-        for length in offsets(original / file, 8, seed=13):
+        for length in offsets(original / file, 5, seed=13):
             seen[outcome(with_file_cut(original, tmp_path / "copy", str(file), length), expected)] += 1
-    assert seen["refused"] > 50, seen
+    assert seen["refused"] > 30, seen
 
 
 def test_any_file_gone(original: Path, expected: Started, tmp_path: Path) -> None:

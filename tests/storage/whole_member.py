@@ -88,7 +88,8 @@ class OpenMember:
         for entry in entries:
             if entry.index > self.machine.applied_index:
                 self.apply(entry)
-        self.machine.verify()
+        if self.machine.applied_index:
+            self.machine.verify()
         paths = [path for path, _ in nodes(self.tree)]
         return Started(self.log.hard_state, entries, self.machine.digest, paths)
 
