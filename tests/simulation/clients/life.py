@@ -239,6 +239,7 @@ class Life:
         elif noted is not None and state is State.LOST:
             noted.lost_ns = now_ns
             noted.lost_by_word = client.is_told
+            noted.close_sent_ns = client.close_sent_ns
         elif noted is not None and client.close_sent_ns is not None:
             noted.close_sent_ns = client.close_sent_ns
             noted.closed_ns = now_ns if client.is_told else None
