@@ -110,13 +110,13 @@ class Invariants:
 
     def applying(self, member: SimulatedMember, entry: Entry) -> None:
         """The member is about to apply this entry; the ledger must know why its sessions end."""
-        machine = member.machine
         if entry.index <= self.ledger.index or entry.kind is not EntryKind.NORMAL or not entry.data:
             return
         self.cluster_commits(entry)
+        expiring = member.machine.expiring = {}
         for command in split_entry(entry.data).commands:
             if command.WhichOneof("command") == "end_session":
-                machine.ending_is_expiry = command.end_session.expired
+                expiring.setdefault(command.end_session.session_id, command.end_session.expired)
 
     def cluster_commits(self, entry: Entry) -> None:
         known = self.cluster.committed.get(entry.index)

@@ -153,7 +153,7 @@ class WatchedMachine(StateMachine):
         super().__init__(store, limits, cache_bytes)
         self._ledger = ledger
         self._reports: list[Callable[[], None]] = []
-        self.ending_is_expiry = True
+        self.expiring: dict[int, bool] = {}  # of the sessions that the next entry ends
 
     @property
     def _is_first(self) -> bool:
@@ -203,7 +203,6 @@ class WatchedMachine(StateMachine):
     def end_session(self, session_id: int) -> tuple[bool, int, list[Change]]:
         known, zxid, changes = super().end_session(session_id)
         if self._is_first and known:
-            self._reports.append(
-                partial(self._ledger.ended, session_id, zxid, was_closed=not self.ending_is_expiry)
-            )
+            was_closed = not self.expiring[session_id]
+            self._reports.append(partial(self._ledger.ended, session_id, zxid, was_closed=was_closed))
         return known, zxid, changes

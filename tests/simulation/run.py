@@ -75,6 +75,7 @@ class Simulation:
             world, plan, self.members, self.network, self.clients, self.weather, self.operators
         )
         self.healed_ns: int | None = None
+        self._core: list[SimulatedMember] = []
 
     def _add(self, name: str) -> SimulatedMember:
         world, ppm = self.world, self.plan.clock.drift_ppm
@@ -97,9 +98,9 @@ class Simulation:
         self.faults.schedule()
         self.fleet.start()
         self.world.run_until(self.world.now_ns + self.plan.safety_ms * MILLISECOND)
-        core = self.heal()
-        self._live(core)
-        judge(self.fleet, self.history(core))
+        self._core = self.heal()
+        self._live()
+        judge(self.fleet, self.history())
 
     def heal(self) -> list[SimulatedMember]:
         """Choose the core, bury the rest, and let no fault last."""
@@ -145,16 +146,20 @@ class Simulation:
         names.update(dict.fromkeys(name for name in able if name not in voters))
         return names
 
-    def _live(self, core: list[SimulatedMember]) -> None:
+    def core(self) -> list[SimulatedMember]:
+        """The members that must go on: those chosen, unless the cluster has removed them since."""
+        return [member for member in self._core if not member.is_retired]
+
+    def _live(self) -> None:
         election_ns = 2 * self.plan.cluster.election_ticks * self.plan.cluster.tick_ms * MILLISECOND
         patience_ns = 2 * self.plan.network.stall_timeout_ms * MILLISECOND + 3 * SECOND
         self._within(
-            10 * election_ns + patience_ns, "L1", lambda: _leader_of(core) is not None, lambda: "no leader"
+            10 * election_ns + patience_ns, "L1", lambda: _leader_of(self.core()) is not None, self._explain
         )
         self._within(_LIVENESS_NS_MAX, "L3", lambda: self.fleet.is_done, self._explain_clients)
-        self._within(30 * SECOND, "L2", lambda: _agree(core), lambda: _explain_core(core))
-        self._within(10 * SECOND, "L5", lambda: _are_idle(core), lambda: _explain_core(core))
-        for member in core:
+        self._within(30 * SECOND, "L2", lambda: _agree(self.core()), self._explain)
+        self._within(10 * SECOND, "L5", lambda: _are_idle(self.core()), self._explain)
+        for member in self.core():
             member.machine.verify()
 
     def _within(
@@ -167,19 +172,22 @@ class Simulation:
                 raise Violation(invariant, f"not within {time_ns // SECOND} s: {explain()}")
             self.world.run_until(min(deadline_ns, self.world.now_ns + _LOOK_NS))
 
+    def _explain(self) -> str:
+        return "; ".join(f"{member.name}: {member.replica.state.raft!r}" for member in self.core())
+
     def _explain_clients(self) -> str:
         return "clients still wait: " + "; ".join(str(what) for what in self.fleet.unfinished())
 
     # -----------------------------------------------------------------------------------------
     # Evidence
 
-    def history(self, core: list[SimulatedMember]) -> History:
+    def history(self) -> History:
         """Everything that the checkers judge."""
         ledger = self.invariants.ledger
         history = self.fleet.history()
         history.committed = ledger.changes
         history.session_ends = ledger.session_ends
-        for member in core:
+        for member in self.core():
             machine = member.machine
             history.digests.append(
                 MemberDigest(member.name, machine.applied_index, machine.zxid, machine.digest)
@@ -215,10 +223,6 @@ def _agree(core: list[SimulatedMember]) -> bool:
 
 def _are_idle(core: list[SimulatedMember]) -> bool:
     return not any(member.replica.has_work for member in core)
-
-
-def _explain_core(core: list[SimulatedMember]) -> str:
-    return "; ".join(f"{member.name}: {member.replica.state.raft!r}" for member in core)
 
 
 def plan_of(seed: int) -> Plan:
