@@ -79,6 +79,12 @@ def test_a_lone_member_advertises_the_peer_address_it_was_given() -> None:
     assert config.members == {"a": "10.0.0.1:7401"}
 
 
+def test_a_server_that_joins_needs_no_name_and_no_list_of_members() -> None:
+    config = load_config({"join": "h:7400,i:7400", "peer_listen": "10.0.0.4:7401"}, {})
+
+    assert (config.name, config.initial_cluster, config.advertise_peer) == ("", "", "10.0.0.4:7401")
+
+
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
@@ -91,6 +97,9 @@ def test_a_lone_member_advertises_the_peer_address_it_was_given() -> None:
             {"name": "a", "initial_cluster": THREE, "advertise_peer": "h:1"},
             "differs from this member's entry",
         ),
+        ({"join": "h:1", "initial_cluster": THREE}, "join and initial_cluster are both given"),
+        ({"join": "h:1,nowhere"}, "join: 'nowhere' is not HOST:PORT"),
+        ({"join": "h:1", "peer_listen": "0.0.0.0:7401"}, "give advertise_peer"),
         ({"listen": "7400"}, "is not HOST:PORT"),
         ({"listen": "127.0.0.1:70000"}, "port outside"),
         ({"listen": "::1:7400"}, r"IPv6 address as \[::1\]"),

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from coordsvc.storage.data_directory import DataDirectory
+from coordsvc.storage.data_directory import DataDirectory, StoredIdentity, prepare_to_join, read_identity
 from coordsvc.storage.errors import (
     CorruptDataError,
     DataDirectoryInUseError,
@@ -106,6 +106,61 @@ def test_a_newer_format_is_refused(path: Path) -> None:
     replace_record(path / "identity", {"format": 3, "cluster": "cluster", "member": "a"})
 
     assert "written in format 3" in refuse(path, ForeignDataError)
+
+
+def test_an_older_format_is_refused(path: Path) -> None:
+    make(path)
+    replace_record(path / "identity", {"format": 1, "cluster": "cluster", "member": "a"})
+
+    assert "written in format 1, this program knows format 2" in refuse(path, ForeignDataError)
+
+
+def test_every_directory_has_an_id_of_its_own_and_keeps_it(path: Path, tmp_path: Path) -> None:
+    make(path)
+    make(tmp_path / "other")
+    identity = read_identity(path)
+    assert identity is not None
+    assert read_identity(tmp_path / "other") != identity
+    assert identity.member_id != 0
+    opened = DataDirectory.open(path, "cluster", "a", members="a=h:1", member_id=7, joined_index=9)
+    opened.close()
+    assert opened.identity == identity, "what is named is for a new directory"
+
+
+def test_nobodys_directory_has_no_identity(path: Path) -> None:
+    assert read_identity(path) is None
+    assert not path.exists(), "looking makes nothing"
+
+
+class TestJoining:
+    def test_a_server_asks_under_one_id_until_it_is_a_member(self, path: Path) -> None:
+        member_id = prepare_to_join(path)
+        assert prepare_to_join(path) == member_id
+
+        DataDirectory.open(
+            path, "cluster", "d", members="a=h:1", member_id=member_id, joined_index=12
+        ).close()
+
+        assert read_identity(path) == StoredIdentity("cluster", "d", member_id, "a=h:1", 12)
+        assert not (path / "joining").exists()
+
+    def test_a_damaged_id_is_no_reason_to_draw_another(self, path: Path) -> None:
+        prepare_to_join(path)
+        (path / "joining").write_text("{}")
+        with pytest.raises(CorruptDataError):
+            prepare_to_join(path)
+
+    def test_it_joins_with_no_files_but_its_own(self, path: Path) -> None:
+        path.mkdir(parents=True)
+        (path / "thesis.txt").write_text("precious")
+        with pytest.raises(ForeignDataError, match="not empty"):
+            prepare_to_join(path)
+
+    def test_two_at_once_are_told_apart(self, path: Path) -> None:
+        held = DataDirectory.open(path, "cluster", "a")
+        with pytest.raises(DataDirectoryInUseError):
+            prepare_to_join(path)
+        held.close()
 
 
 def test_a_directory_with_other_peoples_files_is_refused_and_left_alone(path: Path) -> None:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 
 from coordproto.v1 import peer_pb2
 from coordsvc.transport.framing import with_length
-from coordsvc.transport.handshake import Identity
+from coordsvc.transport.handshake import Admit, Identity
 from coordsvc.transport.links import PeerLinks
 from coordsvc.transport.settings import LinkSettings
 
@@ -57,6 +57,7 @@ class Member:
     ups: list[tuple[str, str]] = field(default_factory=list)
     downs: list[tuple[str, bool]] = field(default_factory=list)
     on_frames: Callable[[str, list[peer_pb2.PeerFrame]], None] | None = None
+    refusals: list[tuple[str, int, int]] = field(default_factory=list)
     task: asyncio.Task[None] | None = None
     event: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -81,6 +82,7 @@ def make_member(
     *,
     cluster_id: str = "cluster",
     settings: LinkSettings = QUICK,
+    admit: Admit | None = None,
     server_ssl: ssl.SSLContext | None = None,
     client_ssl: ssl.SSLContext | None = None,
 ) -> Member:
@@ -100,6 +102,10 @@ def make_member(
         member.downs.append((peer, closed_by_host))
         member.event.set()
 
+    def on_refused(peer: str, cause: int, configuration_index: int) -> None:
+        member.refusals.append((peer, cause, configuration_index))
+        member.event.set()
+
     links = PeerLinks(
         identity=Identity(cluster_id, name, client_address_of(name)),
         listen=listen,
@@ -107,7 +113,9 @@ def make_member(
         on_frames=on_frames,
         on_link_up=on_link_up,
         on_link_down=on_link_down,
+        on_refused=on_refused,
         dice=random.Random(1),
+        admit=admit,
         settings=settings,
         server_ssl=server_ssl,
         client_ssl=client_ssl,

@@ -8,7 +8,15 @@ import re
 import pytest
 
 from coordproto.v1 import peer_pb2
-from coordsvc.transport.handshake import Greeted, Identity, Unwelcome, printable, read_hello, refusal
+from coordsvc.transport.handshake import (
+    Greeted,
+    Identity,
+    RefusedByPeer,
+    Unwelcome,
+    printable,
+    read_hello,
+    refusal,
+)
 
 ME = Identity("cluster-1", "b", "10.0.0.2:7400")
 PEER = Identity("cluster-1", "a", "10.0.0.1:7400")
@@ -38,6 +46,31 @@ def test_a_peers_greeting_says_who_it_is_and_where_clients_reach_it() -> None:
 def test_everybody_else_is_refused_with_the_reason(frame: bytes, reason: str) -> None:
     with pytest.raises(Unwelcome, match=re.escape(reason)):
         read_hello(frame, ME, {"a", "c"})
+
+
+def test_a_greeting_says_which_disk_and_which_configuration_it_speaks_for() -> None:
+    peer = Identity("cluster-1", "a", "10.0.0.1:7400", 77, "10.0.0.1:7401", lambda: 12)
+
+    assert read_hello(peer.hello_to("b"), ME) == Greeted("a", "10.0.0.1:7400", 77, "10.0.0.1:7401", 12)
+
+
+def test_a_refusal_says_why_to_programs_too() -> None:
+    told = refusal(Unwelcome("gone", peer_pb2.REFUSAL_NOT_A_MEMBER, 40))
+
+    with pytest.raises(RefusedByPeer, match="saying: gone") as refused:
+        read_hello(told, ME)
+    assert (refused.value.cause, refused.value.configuration_index) == (peer_pb2.REFUSAL_NOT_A_MEMBER, 40)
+
+
+@pytest.mark.parametrize("address", ["nowhere", "h:99999"])
+def test_an_address_that_is_none_is_refused(address: str) -> None:
+    with pytest.raises(Unwelcome, match="wrong address of member 'a'"):
+        read_hello(Identity("cluster-1", "a", "", 1, address).hello_to("b"), ME)
+
+
+def test_nobody_greets_himself() -> None:
+    with pytest.raises(Unwelcome, match="wrong member"):
+        read_hello(Identity("cluster-1", "b", "").hello_to("b"), ME)
 
 
 def test_another_protocol_is_refused() -> None:

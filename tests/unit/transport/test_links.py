@@ -7,8 +7,9 @@ import random
 import ssl
 from pathlib import Path
 
+from coordproto.v1.peer_pb2 import REFUSAL_NOT_A_MEMBER
 from coordsvc.transport.framing import with_length
-from coordsvc.transport.handshake import Identity
+from coordsvc.transport.handshake import Greeted, Identity, Unwelcome
 from coordsvc.transport.settings import LinkSettings
 from tests.unit.transport.peers import (
     Member,
@@ -150,3 +151,71 @@ async def test_members_link_over_tls_and_who_does_not_speak_it_stays_out() -> No
             await plain.send(with_length(Identity("cluster", "a", "").hello_to("b")))
             assert b"cluster" not in await plain.read_to_the_end()
         assert a.links.is_up("b")
+
+
+class TestMembersComeAndGo:
+    async def test_a_member_that_is_added_is_linked(self) -> None:
+        a, b, c = make_cluster("a", "b", "c")
+        addresses = {member.name: await member.links.listen() for member in (a, b, c)}
+        for member in (a, b):
+            member.links.set_members({name: addresses[name] for name in "ab" if name != member.name})
+        async with running(a, b, c):
+            await a.wait_up(1)
+            assert not a.links.send("c", numbered(0))
+            for member in (a, b):
+                member.links.set_members({name: addresses[name] for name in "abc" if name != member.name})
+            await a.wait_up(2)
+            await c.wait_up(2)
+            assert a.links.send("c", numbered(1))
+            await c.wait(lambda: c.numbers() == [1])
+
+    async def test_a_member_that_is_taken_away_is_cut_off_and_told_why_when_it_dials(self) -> None:
+        sockets = {name: bound_socket() for name in "ab"}
+        gone: list[str] = []
+
+        def admit(greeted: Greeted) -> Unwelcome | None:
+            return Unwelcome("it was removed", REFUSAL_NOT_A_MEMBER, 12) if greeted.name in gone else None
+
+        a = make_member("a", sockets["a"], {"b": sockets["b"].getsockname()}, admit=admit)
+        b = make_member("b", sockets["b"], {"a": sockets["a"].getsockname()})
+        async with running(a, b):
+            await a.wait_up()
+            await b.wait_up()
+            gone.append("b")
+            a.links.set_members({})
+            assert a.downs == [("b", False)]
+            await b.wait(lambda: bool(b.refusals))
+            assert b.refusals[0] == ("a", REFUSAL_NOT_A_MEMBER, 12)
+            assert not a.links.is_up("b")
+            assert not a.links.send("b", numbered(0))
+            assert a.links.queued_bytes("b") == 0
+
+    async def test_a_member_that_moves_is_dialled_where_it_is_now(self) -> None:
+        a, b = make_cluster("a", "b")
+        async with running(a, b):
+            await a.wait_up()
+            await end(b)
+            await a.wait(lambda: len(a.downs) == 1)
+            moved = make_member("b", bound_socket(), {"a": await a.links.listen()})
+            async with running(moved):
+                a.links.set_members({"b": await moved.links.listen()})
+                await a.wait_up(2)
+
+    async def test_what_does_not_change_is_left_alone(self) -> None:
+        a, b = make_cluster("a", "b")
+        async with running(a, b):
+            await a.wait_up()
+            a.links.set_members({"b": await b.links.listen()})
+            assert a.links.is_up("b")
+            assert a.downs == []
+
+    async def test_a_dialler_does_not_keep_a_link_to_one_that_it_may_not_have(self) -> None:
+        sockets = {name: bound_socket() for name in "ab"}
+        a = make_member(
+            "a", sockets["a"], {"b": sockets["b"].getsockname()}, admit=lambda _: Unwelcome("another disk")
+        )
+        b = make_member("b", sockets["b"], {"a": sockets["a"].getsockname()})
+        complaints = complaints_of(a)
+        async with running(a, b):
+            await a.wait(lambda: any("another disk" in text for text in complaints))
+            assert a.ups == []
