@@ -71,7 +71,7 @@ class CalmCluster:
 
     def complete(self, history: History) -> History:
         """Fill in what the members hold."""
-        self.cluster.tick(20)
+        self.cluster.tick(2)
         for name in self.names:
             machine = self.cluster.replica(name).state.machine
             digest = MemberDigest(name, machine.applied_index, machine.zxid, machine.digest)

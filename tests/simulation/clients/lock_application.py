@@ -30,7 +30,7 @@ from tests.simulation.world import MILLISECOND, SECOND, World
 
 LOCK = "/locks/one"
 ELECTION = "/elections/one"
-_AWAITS_MAX = 40  # of an attempt: about as many as it takes to be granted
+_AWAITS_MAX = 8  # of an attempt: about as many as it takes to be granted
 _SETTLE_SECONDS = 1.0
 
 

@@ -100,9 +100,12 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
     def kill(self) -> None:
         """End the process. Its tasks are unwound, unheard by anybody, so that nothing is left pending."""
         self.is_dead = True
+        cancelled = 0  # the number of the last task that was cancelled: each is, once
         for _ in range(_ROUNDS_AFTER_DEATH_MAX):
-            for task in list(self._tasks.values()):
-                task.cancel()
+            for number, task in list(self._tasks.items()):
+                if number > cancelled:
+                    task.cancel()
+            cancelled = self._sequence
             self._turn()
             if not self._tasks:
                 return
