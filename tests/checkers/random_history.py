@@ -32,9 +32,14 @@ CLIENTS = ["ann", "bob", "cid", "dan"]
 class RandomHistory:
     """Draws requests, and has them carried out by an honest service."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(
+        self, seed: int, paths: list[str] = PATHS, *, transactions: bool = True, lost: float = 0.1
+    ) -> None:
         self.dice = Random(seed)
         self.service = HonestService()
+        self._paths = paths
+        self._transactions = transactions
+        self._lost = lost  # how many writes are not answered, of all
         self._values = 0
 
     def value(self) -> bytes:
@@ -42,7 +47,7 @@ class RandomHistory:
         return b"value %d" % self._values
 
     def path(self) -> str:
-        return self.dice.choice(ODD_PATHS if self.dice.random() < 0.02 else PATHS)
+        return self.dice.choice(ODD_PATHS if self.dice.random() < 0.02 else self._paths)
 
     def change(self) -> Create | Set | Delete:
         dice, path, chance = self.dice, self.path(), self.dice.random()
@@ -82,7 +87,7 @@ class RandomHistory:
             return self.look()
         if chance < 0.4:
             return Sync()
-        return self.transaction() if chance < 0.5 else self.change()
+        return self.transaction() if chance < 0.5 and self._transactions else self.change()
 
     def step(self) -> None:
         dice, service = self.dice, self.service
@@ -91,14 +96,15 @@ class RandomHistory:
             service.open(client)
         elif service.session_of(client) and chance < 0.015:
             dice.choice([service.close, service.expire])(client)
-        elif chance < 0.1:
+        elif chance < self._lost:
             service.do(client, self.change(), answered=False, carried_out=dice.random() < 0.5)
-        elif chance < 0.12:
-            service.reap(*PATHS)
+        elif chance > 0.98:
+            service.reap(*self._paths)
         else:
             consistency = dice.choice([LINEARIZABLE, LINEARIZABLE, SESSION, STALE])
             service.do(client, self.request(), consistency=consistency)
-            service.do(client, self.change(), Guard(self.path(), dice.randrange(service.zxid + 1)))
+            change = self.change()
+            service.do(client, change, Guard(change.path, dice.randrange(service.zxid + 1)))
 
     def make(self, steps: int) -> History:
         for _ in range(steps):
