@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 
 from coordproto.v1 import coordination_pb2, data_pb2, peer_pb2
 from coordsvc.replica.settings import ReplicaSettings
 from coordsvc.statemachine.types import Limits
-from tests.stores import MemoryStore
 from tests.unit.replica.cluster import Client, Cluster, create, delete, get, kinds, set_value
 
 STALE = data_pb2.STALE
@@ -512,24 +509,6 @@ class TestSessions:
         assert kinds(client.settled()) == ["closed"]
         assert trio.replica("a").state.machine.sessions == {}
         assert trio.replica("a").state.machine.node_count == 1
-
-    @pytest.mark.parametrize("attached_to", ["a", "b"])
-    def test_a_session_outlives_the_replay_of_its_opening(self, trio: Cluster, attached_to: str) -> None:
-        """A loss of power takes the tree and the commit index, which are not synced; the log is replayed."""
-        client = trio.client(attached_to)
-        client.write(create("/e", mode=data_pb2.EPHEMERAL))
-        client.settled()
-        for name, member in trio.members.items():
-            trio.kill(name)
-            member.store = MemoryStore()
-            member.hard_state = replace(member.hard_state, commit=0)
-        for name in "abc":
-            trio.start(name)
-        trio.elect()
-        client.attach("c")
-        assert kinds(client.settled()) == ["attached"]
-        client.write(create("/still-here"))
-        assert kinds(client.settled()) == ["w2"]
 
     def test_opening_twice_because_of_a_resend_leaves_no_second_session(self, trio: Cluster) -> None:
         follower = followers(trio)[0]
