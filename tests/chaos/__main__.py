@@ -15,6 +15,7 @@ import traceback
 from pathlib import Path
 
 from tests.chaos.cluster import file_system_of
+from tests.chaos.judge import HISTORIES
 from tests.chaos.plan import ALL_FAULTS, chosen_faults
 from tests.chaos.run import Report, Run, Settings
 
@@ -70,7 +71,8 @@ def main() -> int:
     if report.violations:
         for violation in report.violations[:VIOLATIONS_SHOWN]:
             print(f"FAILED seed={seed} {violation}")
-        print(f"everything is kept in {directory}")
+        print(f"everything is kept in {directory}; to judge again:")
+        print(f"  python -m tests.checkers --search {directory / HISTORIES}")
         return 1
     if not arguments.keep:
         shutil.rmtree(directory)

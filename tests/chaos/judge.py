@@ -10,6 +10,7 @@ from pathlib import Path
 
 from coordsvc.statemachine.commands import Set
 from tests.checkers import judge as checkers
+from tests.checkers import linearizability
 from tests.checkers.history import CHANGED, OK, UNKNOWN, History, Violation
 from tests.checkers.history_files import read_history
 
@@ -22,7 +23,7 @@ def read_run(directory: Path) -> History:
 
 
 def judge(history: History) -> list[Violation]:
-    return checkers.judge(history) + check_counters(history)
+    return checkers.judge(history) + check_counters(history) + linearizability.check(history)
 
 
 def check_counters(history: History) -> list[Violation]:

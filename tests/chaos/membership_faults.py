@@ -9,6 +9,7 @@ Rule of this file: no change is forced, and every fault leaves as many voters as
 from __future__ import annotations
 
 import asyncio
+import shutil
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
@@ -24,6 +25,7 @@ CHANGED_WITHIN_S = 120.0  # links are cut and members are starting meanwhile
 CALL_WITHIN_S = 10.0
 PAUSE_S = 0.3
 STOPS_WITHIN_S = 60.0
+LOST_DISK = ("lost its disk", "exists already with another data directory")  # the latter: when it joins anew
 
 Change = coordination_pb2.ChangeMembersRequest
 Roles = dict[str, "coordination_pb2.MemberRole.ValueType"]
@@ -87,6 +89,8 @@ def _roles(known: coordination_pb2.MembersResponse) -> Roles:
 async def membership_fault(kind: str, cluster: GatedCluster, old: MemberProcess) -> AsyncIterator[str]:
     """A member comes for the length of the block, or takes the place of `old` for good."""
     operator = Operator(cluster)
+    if kind == "lost-disk":
+        await _lose_disk(cluster, old)
     new = await cluster.new_member()
     cluster.start_joiner(new)
     await operator.achieve(lambda roles: new.name in roles, None)
@@ -99,13 +103,27 @@ async def membership_fault(kind: str, cluster: GatedCluster, old: MemberProcess)
         yield f"{new.name} joins"
         await _remove(operator, cluster, new)
         return
-    assert kind == "replace-member", kind
+    assert kind in ("replace-member", "lost-disk"), kind
     replace = coordination_pb2.ReplaceMember(name=old.name, by=new.name)
     await operator.achieve(
         lambda roles: _is_gone(old.name)(roles) and _is_voter(new.name)(roles), Change(replace=replace)
     )
-    await _expect_end(cluster, old)
+    if kind == "lost-disk":
+        cluster.forget(old)
+    else:
+        await _expect_end(cluster, old)
     yield f"{old.name} by {new.name}"
+
+
+async def _lose_disk(cluster: GatedCluster, member: MemberProcess) -> None:
+    """A member that has lost its disk is not let back in: it has forgotten its votes (decision 0012)."""
+    await member.kill()
+    shutil.rmtree(member.data_dir)
+    cluster.restart(member)
+    code = await member.exit_code(within_s=CHANGED_WITHIN_S)
+    assert code == 1, f"member {member.name} came back without its disk, and ended with {code}"
+    says_why = any(text in member.log_text() for text in LOST_DISK)
+    assert says_why, f"{member.name} stops, and does not say why"
 
 
 def _promote(name: str) -> coordination_pb2.PromoteMember:

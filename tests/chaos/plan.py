@@ -47,7 +47,7 @@ LINK_FAULTS = (
     "clients-cut",
     "clients-broken",
 )
-MEMBERSHIP_FAULTS = ("add-learner", "add-voter", "replace-member")
+MEMBERSHIP_FAULTS = ("add-learner", "add-voter", "replace-member", "lost-disk")
 LANES = (MEMBER_FAULTS + MEMBERSHIP_FAULTS, LINK_FAULTS)
 ALL_FAULTS = tuple(fault for lane in LANES for fault in lane)
 
