@@ -65,6 +65,10 @@ test: $(VENV)/installed-dev ## Install, and run all tests.
 	$(BIN)/pytest -q -n $(WORKERS) -m "not processes"
 	$(BIN)/pytest -q -m processes
 
+.PHONY: sim
+sim: $(VENV)/installed-dev ## Simulate whole clusters under faults: SEEDS=2000, or SEED=123 to replay one.
+	@exec $(BIN)/python -m tests.simulation $(if $(SEED),--seed $(SEED),--seeds $(or $(SEEDS),200)) $(ARGS)
+
 .PHONY: chaos
 chaos: $(VENV)/installed-dev ## Real processes under faults: SECONDS=60 MEMBERS=3 SEED=7 FAULTS=all.
 	@exec $(BIN)/python -m tests.chaos --seconds $(or $(SECONDS),60) --members $(or $(MEMBERS),3) \

@@ -92,6 +92,12 @@ class ClientLink:
         self._end = ServerEnd(self, host)
         self._up.put(self._end.dial)
 
+    def become(self, end: ServerEnd) -> None:
+        """Have another end at the member, before anything was sent: that of a call and not of a stream."""
+        self._end = end
+        self._up.lose_all()
+        self._up.put(end.dial)
+
     def send(self, frame: bytes) -> None:
         """Send one encoded ClientFrame; without effect once the link is closed."""
         if self.is_open:

@@ -213,8 +213,12 @@ class SimulatedDisk:
                 raise DiskFailedError(f"{operation} failed on the disk of {self.owner}")
             self.fails_after -= 1
 
-    def crash(self, *, loses_power: bool) -> None:
-        """The process is gone. With the power, some suffix of what was not synced is lost too."""
+    def crash(self, *, loses_power: bool) -> tuple[int, int]:
+        """The process is gone. With the power, some suffix of what was not synced is lost too.
+
+        Returns:
+            How many writes to the log and to the tree were lost.
+        """
         self._crashes += 1
         log_count, tree_count = len(self.log_unsynced), len(self.tree.unsynced)
         if loses_power:
@@ -222,9 +226,11 @@ class SimulatedDisk:
             tree_count = self._prefix(tree_count, "tree")
         for change in self.log_unsynced[:log_count]:
             change.apply_to(self.log)
+        lost = len(self.log_unsynced) - log_count, len(self.tree.unsynced) - tree_count
         self.log_unsynced.clear()
         self.tree.keep(tree_count)
         self.tree.unsynced.clear()
+        return lost
 
     def _prefix(self, count: int, what: str) -> int:
         """Choose how many unsynced writes survive: often none or all of them, else any number."""

@@ -12,7 +12,7 @@ from coordsvc.codec.entries import split_entry
 from coordsvc.raft.invariants import ClusterChecker, Observation, check_node, check_step, observe
 from coordsvc.raft.messages import MessageType
 from coordsvc.raft.state import Role
-from coordsvc.raft.types import Entry, EntryKind, Index, NodeId, Term
+from coordsvc.raft.types import Configuration, Entry, EntryKind, Index, NodeId, Term
 from tests.simulation.disk import LogImage
 from tests.simulation.ledger import Ledger
 from tests.simulation.members import SimulatedMember
@@ -34,6 +34,8 @@ class _Seen:
     observation: Observation | None = None
     applied: int = 0
     leader: NodeId | None = None
+    configuration: Configuration | None = None
+    configuration_index: Index = -1
 
 
 @dataclass(slots=True)
@@ -82,27 +84,61 @@ class Invariants:
         seen.observation = after
         if before is not None:
             check_step(before, after, node)
-            self._note(before, after, node.state.configurations.newest.voters, member.name)
+            self._note(before, after)
+        if node.configuration_index != seen.configuration_index:
+            self._note_configuration(member, seen)
+        self._note_leader(member, seen)
         check_node(node)
         self.images[member.name] = member.disk.log
         self.cluster.check((node,), self.images)
         self.commit = max(self.commit, after.commit)
 
-    def _note(
-        self, before: Observation, after: Observation, voters: tuple[NodeId, ...], name: NodeId
-    ) -> None:
+    def _note(self, before: Observation, after: Observation) -> None:
         if before.role is Role.CANDIDATE and after.role is Role.FOLLOWER:
             self.probes.hit("a candidate lost an election")
         if before.role is Role.LEADER and after.role is not Role.LEADER:
             self.probes.hit("a leader stepped down")
-        if after.role is Role.LEADER and name not in voters:
-            self.probes.hit("a leader was not in the new configuration")
+
+    def _note_configuration(self, member: SimulatedMember, seen: _Seen) -> None:
+        """Look at what came into force, and what it changes."""
+        node = member.replica.state.raft
+        index, after = node.configuration_index, node.configuration
+        before = seen.configuration
+        went_back = index < seen.configuration_index
+        seen.configuration, seen.configuration_index = after, index
+        if before is None or before == after:
+            return
+        if went_back:
+            self.probes.hit("a configuration was rolled back")
+            return
+        hit = self.probes.hit
+        if after.voters_outgoing:
+            hit("a configuration was joint")
+        earlier = {*before.voters, *before.learners, *before.voters_outgoing}
+        later = {*after.voters, *after.learners, *after.voters_outgoing}
+        if set(before.learners) & set(after.voters):
+            hit("a learner was promoted")
+        if later - earlier:
+            hit("a member was added")
+        if earlier - later:
+            hit("a member was removed")
+        if node.is_leader and member.name not in after.voters:
+            hit("a leader was not in its configuration")
+
+    def _note_leader(self, member: SimulatedMember, seen: _Seen) -> None:
+        state = member.replica.state
+        if state.leader != seen.leader:
+            seen.leader = state.leader
+            if any(connection.reads for connection in state.connections.values()):
+                self.probes.hit("the leader changed while reads waited for its word")
 
     def ended(self, member: SimulatedMember) -> None:
         """The process is about to end, as the members' last word: what does a crash catch here?"""
         node = member.replica.state.raft
         if node.is_leader and node.last_index > node.commit_index:
             self.probes.hit("a leader crashed between append and commit")
+        if node.is_leader and node.configuration.voters_outgoing:
+            self.probes.hit("a leader crashed while the configuration was joint")
         if member.disk.has_unsynced:
             self.probes.hit("a member crashed with unsynced writes")
         if node.vote is not None and node.vote != member.name and node.leader is None:
@@ -145,6 +181,8 @@ class Invariants:
 
     def said(self, member: SimulatedMember, message: peer_pb2.RaftMessage) -> None:
         """A message leaves: what it asserts is on the disk (R9), and no vote is given twice (R2)."""
+        if message.type == MessageType.TIMEOUT_NOW:
+            self.probes.hit("leadership was handed over")
         if message.type in _PROMISE_NOTHING or not message.term or message.reject:
             return
         durable = member.disk.log.hard_state

@@ -178,6 +178,14 @@ class WatchedMachine(StateMachine):
             self._reports.append(partial(self._ledger.changed, changes))
         return changes
 
+    def history(self, since: int, limit: int) -> list[Change] | None:
+        changes = super().history(since, limit)
+        if changes is None:
+            self._ledger.probes.hit("a watch was told that its history is gone")
+        elif changes:
+            self._ledger.probes.hit("a watch was replayed")
+        return changes
+
     def reap(self, paths: list[str]) -> tuple[int, list[Change]]:
         zxid, changes = super().reap(paths)
         if changes:

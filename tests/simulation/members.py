@@ -10,34 +10,21 @@ Rule of this file: like the shell that it stands for, it decides nothing about c
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
-from typing import Protocol, cast
+from typing import Protocol
 
 from coordproto.v1 import peer_pb2
-from coordsvc.codec.cluster_configuration import (
-    NOBODY,
-    ClusterConfiguration,
-    MemberRecord,
-    decode_cluster_configuration,
-    decode_raft_configuration,
-    encode_cluster_configuration,
-    with_records,
-)
-from coordsvc.raft.node import RaftConfig, RaftNode
 from coordsvc.raft.ready import Persist
-from coordsvc.raft.types import Configuration, Entry, Index
+from coordsvc.raft.types import Entry, Index
 from coordsvc.replica.changes import ChangeRequest
 from coordsvc.replica.core import Replica
 from coordsvc.replica.effects import Effects
-from coordsvc.replica.settings import ReplicaSettings
 from coordsvc.statemachine.types import Limits
-from coordsvc.storage.log_store import LogStore
-from coordsvc.storage.recovery import recover_log
 from tests.simulation.client_links import ServerEnd
 from tests.simulation.clocks import MemberClock
 from tests.simulation.disk import (
     DiskFailedError,
     LogChange,
+    LogImage,
     PowerCutError,
     SimulatedDisk,
     SimulatedTree,
@@ -46,11 +33,19 @@ from tests.simulation.disk import (
 )
 from tests.simulation.ledger import Ledger, WatchedMachine
 from tests.simulation.network import Greeting, PeerNetwork
+from tests.simulation.opening import client_address, open_replica, peer_address
 from tests.simulation.plan import Plan
 from tests.simulation.snapshots import SnapshotReceiver, SnapshotSenders
 from tests.simulation.world import MICROSECOND, SECOND, World
 
 RESTART_AFTER_NS = SECOND // 2  # a supervisor starts a member that stopped with an error
+
+
+_PROBES_OF_NOTES = {
+    "leader_was_asleep": "a leader noticed that it was asleep",
+    "disk_stalled": "a disk stall moved leadership",
+    "leadership_handed_over": "a leader that is to go handed over first",
+}
 
 
 class Watcher(Protocol):
@@ -93,6 +88,9 @@ class SimulatedMember:
         self.clock = clock
         self.ledger = ledger
         self.disk = SimulatedDisk(world, name)
+        self.log: LogImage
+        self.tree: SimulatedTree
+        self.machine: WatchedMachine
         self.is_up = False
         self.is_retired = False  # removed, or its disk is lost: this name does not come back
         self.is_stopping = False
@@ -155,94 +153,15 @@ class SimulatedMember:
         self.receiver = SnapshotReceiver(self)
         self._trim_under_way = False
         self.world.trace(self.name, "start", self._process)
-        self._open()
+        self._replica = open_replica(self)
+        self._set_time()
         self._watcher.started(self)
         process = self._process
         first_ns = self.world.draw_below(self._tick_ns(), "first-tick", self.name, process)
         self.world.at(first_ns, lambda: self.feed(process, self._tick))
         self.changed()
 
-    def _open(self) -> None:
-        disk, cluster = self.disk, self.plan.cluster
-        self.log = disk.log.copy()
-        self.tree = SimulatedTree(disk.tree, lambda: disk.check("write"))
-        machine = WatchedMachine(self.tree, self.limits, cluster.cache_bytes, self.ledger)
-        self.machine = machine
-        if machine.applied_index:
-            machine.verify()
-        recover_log(cast("LogStore", self.log), machine.applied_index, disk.installed)
-        if self.log.start_index != disk.log.start_index:
-            disk.log = self.log.copy()  # `reset_to` is synced
-        contacts: tuple[MemberRecord, ...] = ()
-        if disk.joined_index:
-            contacts = disk.contacts
-        elif not machine.configuration:
-            machine.set_configuration(encode_cluster_configuration(self._founding()))
-        configuration = NOBODY
-        if machine.configuration:
-            configuration = decode_cluster_configuration(machine.configuration)
-        hard_state = replace(
-            self.log.hard_state, commit=max(self.log.hard_state.commit, machine.applied_index)
-        )
-        raft = RaftNode(
-            self._raft_config(),
-            self.log,
-            hard_state,
-            configuration.raft,
-            machine.applied_index,
-            self._election_draw,
-            decode_raft_configuration,
-        )
-        if raft.configuration.voters == (self.name,) and not raft.configuration.voters_outgoing:
-            raft.campaign()
-        first_number = self.world.draw_below(1 << 48, "first-number", self.name, self._process) << 14
-        self._replica = Replica(
-            self.name,
-            raft,
-            machine,
-            self._settings(),
-            client_address=client_address(self.name),
-            first_number=first_number,
-            member_id=disk.member_id,
-            peer_address=peer_address(self.name),
-            joined_index=disk.joined_index,
-            contacts=contacts,
-        )
-        self._set_time()
-
-    def _founding(self) -> ClusterConfiguration:
-        """The first configuration, which every founder is given; here some of them may only learn."""
-        plan = self.plan
-        everybody = plan.voters() + plan.learners()
-        records = [MemberRecord(name, peer_address(name)) for name in everybody]
-        return with_records(Configuration(plan.voters(), learners=plan.learners()), records)
-
-    def _raft_config(self) -> RaftConfig:
-        cluster = self.plan.cluster
-        return RaftConfig(
-            self.name,
-            election_ticks=cluster.election_ticks,
-            heartbeat_ticks=cluster.heartbeat_ticks,
-            append_bytes_max=cluster.append_bytes_max,
-            inflight_messages_max=cluster.inflight_messages_max,
-            uncommitted_bytes_max=cluster.uncommitted_bytes_max,
-            committed_bytes_max=cluster.committed_bytes_max,
-            cached_bytes_max=cluster.cached_bytes_max,
-        )
-
-    def _settings(self) -> ReplicaSettings:
-        cluster = self.plan.cluster
-        return ReplicaSettings(
-            election_timeout_ms=cluster.election_ticks * cluster.tick_ms,
-            entry_bytes_max=cluster.entry_bytes_max,
-            session_timeout_ms_min=cluster.session_timeout_ms_min,
-            inflight_per_session_max=cluster.inflight_per_session_max,
-            watches_per_session_max=cluster.watches_per_session_max,
-            catch_up_changes=cluster.catch_up_changes,
-            digest_interval=cluster.digest_interval,
-        )
-
-    def _election_draw(self, bound: int) -> int:
+    def election_draw(self, bound: int) -> int:
         self._delays += 1
         return self.world.draw_below(bound, "election", self.name, self._process, self._delays)
 
@@ -252,7 +171,11 @@ class SimulatedMember:
             return
         self.world.trace(self.name, "crash", loses_power)
         self._end(is_told=is_told)
-        self.disk.crash(loses_power=loses_power)
+        log_lost, tree_lost = self.disk.crash(loses_power=loses_power)
+        if log_lost:
+            self.ledger.probes.hit("a crash lost writes to the log")
+        if tree_lost:
+            self.ledger.probes.hit("a crash took back applied entries")
 
     def _end(self, *, is_told: bool) -> None:
         self._watcher.ended(self)
@@ -325,7 +248,7 @@ class SimulatedMember:
             self._held.append((process, handler))
             return
         self._guarded(handler)
-        if self.is_up and process == self._process:
+        if process == self._process:  # It may have ended meanwhile.
             self.changed()
 
     def _guarded(self, handler: Callable[[], None]) -> None:
@@ -334,7 +257,7 @@ class SimulatedMember:
         try:
             handler()
         except DiskFailedError as failure:
-            self.fail(str(failure))
+            self._storage_failed(failure)
         except PowerCutError:
             self.crash(loses_power=self.crash_loses_power)
         else:
@@ -461,10 +384,14 @@ class SimulatedMember:
             if entry is not None:
                 self._watcher.applied(self)
         if replica.has_work:
+            self.ledger.probes.hit("an apply slice ended early")
             self.changed()
 
     def _carry_out(self, effects: Effects) -> None:
         for event, fields in effects.notes:
+            probe = _PROBES_OF_NOTES.get(event)
+            if probe is not None:
+                self.ledger.probes.hit(probe)
             self.world.trace(self.name, event, *fields.values())
         if effects.members is not None:
             self._link_to(dict.fromkeys(effects.members))
@@ -570,6 +497,7 @@ class SimulatedMember:
         if isinstance(failure, PowerCutError):
             self.crash(loses_power=self.crash_loses_power)
         else:
+            self.ledger.probes.hit("a member stopped because of its disk")
             self.fail(str(failure))
 
     def _consider_trimming(self) -> None:
@@ -595,14 +523,6 @@ class SimulatedMember:
         self.ledger.probes.hit("the log was trimmed")
         self.log.trim(index)
         self.replica.state.raft.log_trimmed()
-
-
-def peer_address(name: str) -> str:
-    return f"{name}:7401"
-
-
-def client_address(name: str) -> str:
-    return f"{name}:7400"
 
 
 def _nobody_waits(_request: ChangeRequest) -> None:

@@ -18,7 +18,8 @@ from coordsvc.replica.changes import (
     ReplaceMember,
 )
 from coordsvc.statemachine.results import ErrorCode
-from tests.simulation.members import SimulatedMember, client_address, peer_address
+from tests.simulation.members import SimulatedMember
+from tests.simulation.opening import client_address, peer_address
 from tests.simulation.plan import SPARE_NAMES, Fault
 from tests.simulation.world import MILLISECOND, World
 

@@ -239,6 +239,7 @@ class SnapshotReceiver:
         member.replica.step_snapshot(message)
         if member.replica.state.raft.pending_snapshot != metadata:
             self._offered = None
+            member.ledger.probes.hit("a snapshot was not wanted any more")
             self._answer(incoming.peer, incoming.index, done=True)
 
     def _verify(self, incoming: _Incoming, metadata: SnapshotMetadata) -> None:
