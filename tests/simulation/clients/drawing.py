@@ -76,7 +76,6 @@ class Drawing:
             "sync": workload.syncs,
         }
         self._kinds = [kind for kind, weight in weights.items() for _ in range(weight)]
-        self._writes = [kind for kind in self._kinds if kind in ("create", "set", "delete", "transaction")]
 
     def plant(self, number: int, value: bytes) -> data_pb2.Write:
         """Return the write that makes one of the top-level nodes."""
@@ -89,11 +88,12 @@ class Drawing:
             return self._write(kind, bits, value, has_session=True)
         return self._read(kind, bits)
 
-    def draw_anonymous(self, bits: Bits, value: bytes) -> data_pb2.Write | None:
-        """Return a write that needs no session; None if this workload writes nothing."""
-        if not self._writes:
-            return None
-        return self._write(self._writes[bits.below(len(self._writes))], bits, value, has_session=False)
+    def draw_anonymous(self, bits: Bits, value: bytes) -> data_pb2.Write | coordination_pb2.Read:
+        """Return an operation that needs no session."""
+        kind = self._kinds[bits.below(len(self._kinds))]
+        if kind in ("create", "set", "delete", "transaction"):
+            return self._write(kind, bits, value, has_session=False)
+        return self._read(kind, bits)
 
     # -----------------------------------------------------------------------------------------
     # Paths

@@ -28,10 +28,12 @@ from tests.simulation.clients.client_clock import ClientClock
 from tests.simulation.clients.drawing import Bits, Drawing, Memory
 from tests.simulation.clients.notebook import Call, Notebook
 from tests.simulation.clients.session_client import SessionClient
+from tests.simulation.clients.unary_calls import UnaryCall
 from tests.simulation.clients.workload import Workload
 from tests.simulation.world import SECOND, World
 
 _CLOSE_NS = 3 * SECOND
+_CALL_SECONDS_MAX = 8
 _ONCE = {"get": ONCE_DATA, "exists": ONCE_EXISTS, "list_children": ONCE_CHILDREN}
 
 
@@ -53,6 +55,8 @@ class Life:
         self._open: dict[Operation, Call] = {}
         self._setting: dict[Operation, history.WatchRecord] = {}
         self._watches: list[tuple[WatchRecord, history.WatchRecord]] = []
+        self._calls: dict[int, UnaryCall] = {}
+        self._members = members
         self._session: history.SessionRecord | None = None
         self._finishing = ""
         bits = Bits(world.draw("life", name))
@@ -68,7 +72,7 @@ class Life:
 
     @property
     def pending_count(self) -> int:
-        return len(self._open) + len(self._setting)
+        return len(self._open) + len(self._setting) + len(self._calls)
 
     # -----------------------------------------------------------------------------------------
     # Doing
@@ -82,6 +86,9 @@ class Life:
     def perform(self, number: int, bits: Bits) -> None:
         """Submit one operation; `client.flush` sends it."""
         workload = self._workload
+        if workload.anonymous_percent and bits.percent(workload.anonymous_percent):
+            self._call_without_session(number, bits)
+            return
         if workload.streams and bits.below(8) == 0:
             self._touch_streams(bits)
         request = self._drawing.draw(bits, f"{self.name}#{number}".encode())
@@ -96,6 +103,27 @@ class Life:
         operation = Operation(deadline, read=request)
         self._perhaps_leave_a_watch(request, operation, bits)
         self._submit(request, operation)
+
+    def _call_without_session(self, number: int, bits: Bits) -> None:
+        request = self._drawing.draw_anonymous(bits, f"{self.name}#{number}".encode())
+        self._asked += 1
+        call = Call(self.name, self._asked, request, self.world.now_ns)
+        member = self._members[bits.below(len(self._members))]
+        within_ns = (1 + bits.below(_CALL_SECONDS_MAX)) * SECOND
+        unary = UnaryCall(
+            self.world,
+            self._notebook,
+            call,
+            member,
+            within_ns=within_ns,
+            ended=lambda: self._call_ended(call),
+        )
+        self._calls[call.number] = unary
+
+    def _call_ended(self, call: Call) -> None:
+        self._calls.pop(call.number, None)
+        if self._finishing and not self.pending_count:
+            self._finish_further()
 
     def _submit(self, request: data_pb2.Write | coordination_pb2.Read, operation: Operation) -> None:
         self._asked += 1
@@ -283,6 +311,8 @@ class Life:
     def kill(self) -> None:
         """The process dies: what was under way has no outcome."""
         self.client.kill()
+        for call in list(self._calls.values()):
+            call.give_up()
         if self._session is not None and self._session.lost_ns is None:
             self._session.stopped_ns = self.world.now_ns
         self._end()

@@ -68,6 +68,10 @@ class LockLife:
         self._held: tuple[Grant, LockRecord] | None = None
         self._main = self.loop.create_task(self._run(), name=f"{name} main")
 
+    @property
+    def has_ended(self) -> bool:
+        return self._main.done()
+
     def explain(self) -> str:
         return f"{self.name}: {self.client!r}, waiting: {', '.join(self.loop.waiting())}"
 
@@ -212,7 +216,8 @@ class LockApplication:
 
     @property
     def is_done(self) -> bool:
-        return self.lives[-1].is_idle
+        """Whether all is over, well or badly: what went wrong is told by `failures`."""
+        return self.lives[-1].has_ended
 
     def start(self) -> None:
         self._begin_life()
