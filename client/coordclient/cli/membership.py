@@ -172,6 +172,9 @@ def _tell(settings: Settings, members: Members, what: str) -> None:
     if settings.for_people:
         click.echo(what)
         click.echo(_summary(members))
+        addresses = [found.client_address for found in members.members if found.client_address]
+        if not set(addresses) & set(settings.endpoints.split(",")):
+            click.echo(f"from now on use --endpoints {','.join(addresses)}")
     else:
         print_data(_members_data(members), settings.output_format)
 

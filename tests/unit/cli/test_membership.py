@@ -155,6 +155,14 @@ def test_any_member_may_be_asked_and_the_leader_carries_it_out(cluster: FakeClus
     ]
 
 
+def test_whoever_removed_the_member_that_was_asked_is_told_where_to_ask_next(cluster: FakeCluster) -> None:
+    text = done(coordctl(cluster, "member", "remove", "b", at="b"))
+
+    assert text.splitlines()[2] == (
+        f"from now on use --endpoints {cluster['a'].address},{cluster['c'].address}"
+    )
+
+
 def test_a_leader_that_hands_over_first_is_followed(cluster: FakeCluster) -> None:
     """The leader is to be removed: it hands over and answers that it leads no more."""
 
