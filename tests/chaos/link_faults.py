@@ -9,16 +9,23 @@ import random
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Protocol
 
-from tests.chaos.cluster import GatedCluster
 from tests.chaos.links import Link
+
+
+class Links(Protocol):
+    """Whoever has the links."""
+
+    def link(self, source: str, target: str) -> Link: ...
+    def client_link(self, member: str) -> Link: ...
 
 
 @dataclass(slots=True)
 class LinkTarget:
     """What a fault of links may choose from."""
 
-    cluster: GatedCluster
+    cluster: Links
     leader: str
     names: list[str]
     dice: random.Random
@@ -74,7 +81,7 @@ def _halves(target: LinkTarget) -> list[Link]:
 def _majority_ring(target: LinkTarget) -> list[Link]:
     """Everybody reaches a majority, and no two reach the same one."""
     names = target.shuffled()
-    reach = len(names) // 4 + 1  # to each side, on the ring
+    reach = (len(names) // 2 + 1) // 2  # to each side, on the ring
     cut = []
     for place, name in enumerate(names):
         for step in range(reach + 1, len(names) - reach):

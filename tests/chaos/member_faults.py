@@ -103,7 +103,7 @@ async def _paused(sleepers: list[MemberProcess] | list[Program]) -> AsyncIterato
     for sleeper in sleepers:
         sleeper.pause()
     try:
-        yield " ".join(sleeper.name.split()[0] for sleeper in sleepers)
+        yield ", ".join(" ".join(sleeper.name.split()[:2]) for sleeper in sleepers)
     finally:
         for sleeper in sleepers:
             sleeper.resume()
