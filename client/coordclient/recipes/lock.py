@@ -222,7 +222,11 @@ class Attempt:
         handle.lost.add_callback(self._wake.set)
         while True:
             self._wake.clear()
-            names = await client.get_children(self._root, timeout=FOREVER)
+            try:
+                names = await client.get_children(self._root, timeout=FOREVER)
+            except NoNodeError:
+                # The service removes a root when its last contender has gone, ours among them.
+                raise self._gone(handle) from None
             if handle.lost:
                 raise self._gone(handle)
             before = _nearest_before(mine, names)

@@ -313,6 +313,17 @@ async def test_a_deleted_waiter_is_told(connect: Connect, server: FakeServer) ->
             await task
 
 
+async def test_a_waiter_whose_whole_lock_is_deleted_is_told(connect: Connect, server: FakeServer) -> None:
+    holder, other = await connect(), await connect()
+    held = await holder.lock(PATH).acquire()
+    task = await waiting(other.lock(PATH), server, 2)
+    await holder.delete(PATH, recursive=True)
+
+    with pytest.raises(LockRevokedError):
+        await task
+    assert held.lost
+
+
 async def test_a_waiter_whose_session_is_lost_queues_again(connect: Connect, server: FakeServer) -> None:
     holder, other = await connect(), await connect()
     held = await holder.lock(PATH).acquire()
