@@ -17,10 +17,12 @@ from coordsvc.codec.cluster_configuration import (
     encode_cluster_configuration,
     founding_configuration,
 )
+from coordsvc.codec.peer_messages import MalformedFrame
 from coordsvc.config import DEFAULT_NAME, ServerConfig, parse_members
-from coordsvc.raft.node import RaftConfig, RaftNode
+from coordsvc.raft.node import LogStateError, RaftConfig, RaftNode
 from coordsvc.replica.core import Replica
 from coordsvc.replica.settings import ReplicaSettings
+from coordsvc.statemachine.errors import CorruptStateError
 from coordsvc.statemachine.machine import StateMachine
 from coordsvc.statemachine.types import Limits
 from coordsvc.storage.data_directory import DataDirectory, StoredIdentity, read_identity
@@ -85,6 +87,51 @@ def open_directory(config: ServerConfig, joined: StoredIdentity | None) -> DataD
     )
 
 
+def _settle_membership(machine: StateMachine, identity: StoredIdentity) -> tuple[MemberRecord, ...]:
+    """Give a founder its first configuration. Returns whom a member that has joined can talk to first."""
+    founding = founding_configuration(parse_members(identity.members))
+    if identity.joined_index:
+        return founding.members
+    if not machine.configuration:
+        machine.set_configuration(encode_cluster_configuration(founding))
+    return ()
+
+
+def _make_raft(
+    config: ServerConfig,
+    identity: StoredIdentity,
+    log: LogStore,
+    machine: StateMachine,
+    dice: random.Random,
+) -> RaftNode:
+    """Build consensus over what is on disk; a lone voter begins to lead."""
+    hard_state = replace(log.hard_state, commit=max(log.hard_state.commit, machine.applied_index))
+    try:
+        configuration = NOBODY
+        if machine.configuration:
+            configuration = decode_cluster_configuration(machine.configuration)
+        raft = RaftNode(
+            RaftConfig(
+                identity.member,
+                election_ticks=config.election_ms // config.tick_ms,
+                heartbeat_ticks=config.heartbeat_ms // config.tick_ms,
+            ),
+            log,
+            hard_state,
+            configuration.raft,
+            machine.applied_index,
+            dice.randrange,
+            decode_raft_configuration,
+        )
+    except (MalformedFrame, LogStateError) as error:
+        raise CorruptStateError(
+            f"{config.data_dir}: what is kept of the cluster is damaged: {error}"
+        ) from error
+    if raft.configuration.voters == (identity.member,) and not raft.configuration.voters_outgoing:
+        raft.campaign()  # There is nobody to wait for.
+    return raft
+
+
 def open_member(config: ServerConfig, joined: StoredIdentity | None = None) -> OpenedMember:
     """Open and verify the data directory, and build the replica.
 
@@ -105,33 +152,9 @@ def open_member(config: ServerConfig, joined: StoredIdentity | None = None) -> O
     if machine.applied_index:
         machine.verify()
     recover_log(log, machine.applied_index, directory.installed)
-    founders = parse_members(identity.members)
-    contacts: tuple[MemberRecord, ...] = ()
-    if identity.joined_index:
-        contacts = founding_configuration(founders).members
-    elif not machine.configuration:
-        machine.set_configuration(encode_cluster_configuration(founding_configuration(founders)))
-    configuration = NOBODY
-    if machine.configuration:
-        configuration = decode_cluster_configuration(machine.configuration)
-    hard_state = log.hard_state
-    hard_state = replace(hard_state, commit=max(hard_state.commit, machine.applied_index))
+    contacts = _settle_membership(machine, identity)
     dice = random.SystemRandom()
-    raft = RaftNode(
-        RaftConfig(
-            identity.member,
-            election_ticks=config.election_ms // config.tick_ms,
-            heartbeat_ticks=config.heartbeat_ms // config.tick_ms,
-        ),
-        log,
-        hard_state,
-        configuration.raft,
-        machine.applied_index,
-        dice.randrange,
-        decode_raft_configuration,
-    )
-    if raft.configuration.voters == (identity.member,) and not raft.configuration.voters_outgoing:
-        raft.campaign()  # There is nobody to wait for.
+    raft = _make_raft(config, identity, log, machine, dice)
     replica = Replica(
         identity.member,
         raft,

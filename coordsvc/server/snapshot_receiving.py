@@ -13,6 +13,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from coordproto.v1 import peer_pb2
+from coordsvc.codec.cluster_configuration import decode_raft_configuration
 from coordsvc.codec.peer_messages import MalformedFrame, decode_snapshot_metadata
 from coordsvc.raft.messages import Message, MessageType
 from coordsvc.raft.ready import Persist
@@ -158,6 +159,8 @@ def _verify(builder: SnapshotBuilder, metadata: SnapshotMetadata, member: Member
         is_at = (machine.applied_index, machine.applied_term)
         if metadata.index < 1 or is_at != (metadata.index, metadata.term):
             raise SnapshotRefused(f"the received tree is at {is_at}, and not where the sender said")
+        if decode_raft_configuration(machine.configuration) != metadata.configuration:
+            raise SnapshotRefused("the received tree is of another configuration than the sender said")
         machine.verify()
     except CorruptStateError as error:
         raise SnapshotRefused(f"the received tree is damaged: {error}") from error

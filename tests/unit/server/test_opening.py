@@ -6,9 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from coordsvc.codec.cluster_configuration import NOBODY, encode_cluster_configuration
 from coordsvc.config import ServerConfig
-from coordsvc.raft.types import Configuration
+from coordsvc.raft.types import Configuration, Entry, HardState
 from coordsvc.server.opening import OpenedMember, open_member
+from coordsvc.statemachine.errors import CorruptStateError
 from coordsvc.storage.data_directory import StoredIdentity
 from coordsvc.storage.errors import ForeignDataError
 
@@ -83,3 +85,18 @@ def test_a_lone_voter_leads_at_once_and_only_it(path: Path, tmp_path: Path) -> N
 
     assert alone.replica.state.raft.term == 1
     assert one_of_three.replica.state.raft.term == 0
+
+
+@pytest.mark.parametrize("damaged", [b"nonsense", b""])
+def test_a_configuration_that_cannot_be_read_ends_the_start_in_one_line(path: Path, damaged: bytes) -> None:
+    config = ServerConfig(data_dir=path)
+    opened = open_member(config)
+    machine = opened.replica.state.machine
+    machine.begin(1, 1, 1)
+    machine.set_configuration(damaged or encode_cluster_configuration(NOBODY))
+    machine.commit()
+    opened.log.write(HardState(1, None, 1), [Entry(1, 1)], None, sync=True)
+    opened.close()
+    with pytest.raises(CorruptStateError, match="what is kept of the cluster is damaged") as refused:
+        open_member(config)
+    assert "\n" not in str(refused.value)
