@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from coordsvc.codec.cluster_configuration import encode_cluster_configuration
 from coordsvc.replica.changes import (
     AddMember,
     ChangeRequest,
@@ -234,6 +235,19 @@ class TestRemoving:
         trio.tick(3)
         assert trio.causes(victim) == {"REFUSAL_NOT_A_MEMBER"}
         assert list(trio.removed) == [victim]
+
+    def test_a_member_that_knows_that_it_was_removed_stops_again_when_it_is_started(
+        self, trio: ChangingCluster
+    ) -> None:
+        victim = followers(trio)[0]
+        trio.change(RemoveMember(victim))
+        trio.tick(3)
+        machine = trio.replica(victim).state.machine
+        applied = trio.replica(trio.leader()).roster.applied
+        machine.set_configuration(encode_cluster_configuration(applied))
+        machine.commit()
+        trio.start(victim)
+        assert "removed from the cluster" in trio.replica(victim).take_effects().removed
 
     def test_a_change_that_would_cost_the_quorum_needs_force(self, trio: ChangingCluster) -> None:
         dead, live = followers(trio)
