@@ -174,6 +174,7 @@ class SimulatedDisk:
         self.is_full = False
         self.fails_after: int | None = None  # so many more operations succeed, then one fails
         self.operations = 0
+        self.keeps: float | None = None  # of what is not synced at a crash, this part; None: drawn
         self._crashes = 0
 
     @property
@@ -234,6 +235,8 @@ class SimulatedDisk:
 
     def _prefix(self, count: int, what: str) -> int:
         """Choose how many unsynced writes survive: often none or all of them, else any number."""
+        if self.keeps is not None:
+            return int(count * self.keeps)
         choice = self.world.draw("crash-keeps", self.owner, self._crashes, what)
         if choice % 3 == 0:
             return 0

@@ -478,6 +478,7 @@ class SimulatedMember:
         self.log.write(persist.hard_state, persist.entries, persist.snapshot)
         self.replica.persisted(persist)
         self._consider_trimming()
+        self.on_point(self, "before message")
 
     def _after_disk_step(self, is_last: bool) -> None:
         if self.crash_after:

@@ -233,10 +233,16 @@ def plan_of(seed: int) -> Plan:
     return plan
 
 
-def run(plan: Plan, sink: Callable[[TraceEvent], None] | None = None) -> Result:
-    """Run a plan to its end, or to the first violation."""
+def run(
+    plan: Plan,
+    sink: Callable[[TraceEvent], None] | None = None,
+    prepare: Callable[[Simulation], None] | None = None,
+) -> Result:
+    """Run a plan to its end, or to the first violation. `prepare` may put in more than the plan says."""
     simulation = Simulation(plan)
     simulation.world.sink = sink
+    if prepare is not None:
+        prepare(simulation)
     violation: Violation | None = None
     try:
         simulation.go()
