@@ -1,4 +1,4 @@
-"""One process of clients: `client_process.py NAME ENDPOINTS HISTORY FENCES SEED TIMEOUT_S PACE_S ROLE...`.
+"""One process of clients: `client_process.py NAME ENDPOINTS HISTORIES FENCES SEED TIMEOUT_S PACE_S ROLE...`.
 
 Says `ready` when every client is connected. SIGTERM ends it in good order: all requests end, what was
 recorded is complete, and it says `done` with the number of operations.
@@ -18,7 +18,8 @@ from typing import TextIO
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from coordclient.errors import ConnectionLostError
-from tests.chaos.recorder import Recorder
+from tests.chaos.fenced_file import FencedFile
+from tests.chaos.recorder import Recorder, called_file
 from tests.chaos.recording_client import RecordingClient
 from tests.chaos.roles import ROLES, Work
 
@@ -27,21 +28,26 @@ CONNECT_S = 60.0
 
 
 class ClientProcess:
-    def __init__(self, arguments: list[str], history: TextIO) -> None:
-        self.name, self.endpoints, _, fences, seed, timeout_s, pace_s, *self.roles = arguments
+    def __init__(self, arguments: list[str], history: TextIO, called: TextIO) -> None:
+        self.name, self.endpoints, histories, fences, seed, timeout_s, pace_s, *self.roles = arguments
         self.seed = int(seed)
         self.timeout_s = float(timeout_s)
         self.pace_s = float(pace_s)
+        self.histories = Path(histories)
         self.fences = Path(fences)
         self.stop = asyncio.Event()
         self.causal = [0]
         self.clients: list[RecordingClient] = []
         self._history = history
+        self._called = called
+
+    def fenced(self, name: str) -> FencedFile:
+        return FencedFile(self.fences, self.histories, name)
 
     async def new_client(self) -> RecordingClient:
         """Connect one more client, under a name of its own; the test is over when nobody lets it in."""
         while True:
-            recorder = Recorder(f"{self.name}.{len(self.clients) + 1}", self._history)
+            recorder = Recorder(f"{self.name}.{len(self.clients) + 1}", self._history, self._called)
             client = RecordingClient(
                 recorder, self.endpoints, session_timeout=self.timeout_s, request_timeout=REQUEST_S
             )
@@ -59,7 +65,7 @@ class ClientProcess:
                 await self.new_client(),
                 random.Random(f"{self.seed} {self.name} {number} {role}"),
                 self.stop,
-                self.fences,
+                self.fenced,
                 self.pace_s,
                 self.new_client,
                 self.causal,
@@ -83,5 +89,9 @@ class ClientProcess:
 
 
 if __name__ == "__main__":
-    with Path(sys.argv[3]).open("w", encoding="utf-8") as file:
-        asyncio.run(ClientProcess(sys.argv[1:], file).run())
+    history_file = Path(sys.argv[3]) / f"{sys.argv[1]}.jsonl"
+    with (
+        history_file.open("w", buffering=1, encoding="utf-8") as history,
+        called_file(history_file).open("w", buffering=1, encoding="utf-8") as called,
+    ):
+        asyncio.run(ClientProcess(sys.argv[1:], history, called).run())

@@ -10,7 +10,7 @@ import asyncio
 import errno
 import random
 import signal
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
@@ -33,6 +33,7 @@ class MemberTarget:
     leader: MemberProcess
     members: list[MemberProcess]  # that run now
     programs: list[Program]
+    start_again: Callable[[Program], Awaitable[Program]]  # another one in place of one that was killed
     dice: random.Random
 
     def one(self) -> MemberProcess:
@@ -61,6 +62,8 @@ async def member_fault(kind: str, target: MemberTarget) -> AsyncIterator[str]:
         fault = _paused([target.leader if kind == "pause-leader" else target.follower()])
     elif kind == "pause-client":
         fault = _paused([target.dice.choice(target.programs)])
+    elif kind == "kill-client":
+        fault = _killed_client(target)
     elif kind == "restart-one":
         fault = _restarted(target.cluster, target.one())
     elif kind in _DISK_FAULTS:
@@ -107,6 +110,18 @@ async def _paused(sleepers: list[MemberProcess] | list[Program]) -> AsyncIterato
     finally:
         for sleeper in sleepers:
             sleeper.resume()
+
+
+@asynccontextmanager
+async def _killed_client(target: MemberTarget) -> AsyncIterator[str]:
+    """Its sessions expire, with all that they held; another process comes in its place."""
+    program = target.dice.choice(target.programs)
+    target.programs.remove(program)
+    await program.kill()
+    try:
+        yield " ".join(program.name.split()[:2])
+    finally:
+        target.programs.append(await target.start_again(program))
 
 
 @asynccontextmanager

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from tests.chaos.cluster import GatedCluster
 from tests.chaos.link_faults import LinkTarget, link_fault
@@ -24,10 +24,17 @@ class Nemesis:
     counts: How often each kind of fault has begun.
     """
 
-    def __init__(self, cluster: GatedCluster, programs: list[Program], tell: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        cluster: GatedCluster,
+        programs: list[Program],
+        start_again: Callable[[Program], Awaitable[Program]],
+        tell: Callable[[str], None],
+    ) -> None:
         self.counts: Counter[str] = Counter()
         self._cluster = cluster
         self._programs = programs
+        self._start_again = start_again
         self._tell = tell
         self._began = asyncio.get_running_loop().time()
         self._ends_s = 0.0
@@ -62,7 +69,7 @@ class Nemesis:
                     await self._last(fault, told)
             else:
                 running = [member for member in self._cluster if member.is_running]
-                target = MemberTarget(self._cluster, leader, running, self._programs, dice)
+                target = MemberTarget(self._cluster, leader, running, self._programs, self._start_again, dice)
                 async with member_fault(fault.kind, target) as told:
                     await self._last(fault, told)
             self._note(f"{fault.kind} ends")

@@ -22,6 +22,7 @@ MEMBER_FAULTS = (
     "pause-leader",
     "pause-follower",
     "pause-client",
+    "kill-client",
     "restart-one",
     "disk-full",
     "write-fails",

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import fields
+from pathlib import Path
 from typing import TextIO
 
 from coordclient.errors import CoordError
@@ -20,7 +21,7 @@ from coordproto.v1 import coordination_pb2, data_pb2
 from coordsvc.statemachine.results import ErrorCode, Failure
 from coordsvc.statemachine.types import Stat
 from tests.checkers import history
-from tests.checkers.history_files import write_record
+from tests.checkers.history_files import read_history, write_record
 from tests.checkers.recording import read_answer, read_request, write_answer, write_request
 
 NS = 1_000_000_000
@@ -34,13 +35,15 @@ def now_ns() -> int:
 class Recorder:
     """The notes of one client, for as long as it lives: over any number of connections and sessions."""
 
-    def __init__(self, client: str, file: TextIO) -> None:
+    def __init__(self, client: str, file: TextIO, called: TextIO | None = None) -> None:
+        """Write to `file`; and each write that is called to `called`, in case the process is killed."""
         self.client = client
         self.sessions: list[history.SessionRecord] = []
         self.locks: list[history.LockRecord] = []
         self.watches: list[history.WatchRecord] = []
         self.operation_count = 0
         self._file = file
+        self._called = called
         self._order = 0
         self._number = 0
         self._pending: dict[Operation, history.Operation] = {}
@@ -66,6 +69,8 @@ class Recorder:
         if operation.write is not None:
             request, guards = write_request(operation.write)
             noted = history.Operation(self.client, session, self._number, request, now_ns(), guards=guards)
+            if self._called is not None:
+                write_record(self._called, noted)
         else:
             assert operation.read is not None
             noted = self._read(operation.read, session)
@@ -224,3 +229,18 @@ class Recorder:
         for lock in self.locks:
             self.write(lock)
         self._file.flush()
+
+
+def called_file(history_file: Path) -> Path:
+    """Return the file of the writes that were called, beside that of what has ended."""
+    return history_file.with_suffix(".called")
+
+
+def keep_unfinished(history_file: Path) -> None:
+    """After the end of a killed process: its writes that never ended become part of the history."""
+    ended = {(each.client, each.number) for each in read_history([history_file]).operations}
+    called = read_history([called_file(history_file)]).operations
+    with history_file.with_suffix(".unfinished.jsonl").open("w", encoding="utf-8") as file:
+        for operation in called:
+            if (operation.client, operation.number) not in ended:
+                write_record(file, operation)

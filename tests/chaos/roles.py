@@ -13,7 +13,6 @@ import contextlib
 import random
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from coordclient.errors import CoordError, LockTimeoutError
 from coordclient.recipes.grants import Grant
@@ -33,14 +32,14 @@ class Work:
     """One client's work.
 
     Attributes:
-        fences: The directory of the files that the locks protect.
+        fenced: Returns the file that a lock protects.
         causal: The newest transaction that any client of this process has seen.
     """
 
     client: RecordingClient
     dice: random.Random
     stop: asyncio.Event
-    fences: Path
+    fenced: Callable[[str], FencedFile]
     pace_s: float
     new_client: Callable[[], Awaitable[RecordingClient]]
     causal: list[int] = field(default_factory=lambda: [0])
@@ -263,8 +262,7 @@ async def _lead_once(work: Work) -> None:
 
 async def _use(work: Work, record: LockRecord, grant: Grant) -> None:
     """Work under a grant for a while; after a loss once more, as somebody who has not noticed."""
-    recorder = work.client.recorder
-    fence = FencedFile(work.fences / record.lock.strip("/"))
+    fence = work.fenced(record.lock.strip("/"))
     record.node, record.token, record.session = grant.path, grant.token, grant.session_id
     record.granted_ns = now_ns()
     guarded = f"/guarded-{record.lock.strip('/')}"
@@ -274,7 +272,7 @@ async def _use(work: Work, record: LockRecord, grant: Grant) -> None:
         while not grant.lost and now_ns() < ends_ns:
             believed_until = max(believed_until, grant.valid_until)
             if grant.remaining > 0:
-                recorder.write(fence.write(work.name, grant.token, now_ns()))
+                fence.write(work.name, grant.token, now_ns())
             with contextlib.suppress(CoordError):
                 await _write_guarded(work, guarded, grant)
             await work.rest()
@@ -282,7 +280,7 @@ async def _use(work: Work, record: LockRecord, grant: Grant) -> None:
         _note_end(record, grant, max(believed_until, grant.valid_until))
         await grant.release()
     if record.lost_ns is not None:
-        recorder.write(fence.write(work.name, grant.token, now_ns()))
+        fence.write(work.name, grant.token, now_ns())
         with contextlib.suppress(CoordError):
             await _write_guarded(work, guarded, grant)
 

@@ -22,7 +22,7 @@ from tests.chaos.cluster import GatedCluster
 from tests.chaos.judge import HISTORIES, judge, read_run
 from tests.chaos.nemesis import Nemesis
 from tests.chaos.plan import ALL_FAULTS, Timing, draw_plan
-from tests.chaos.recorder import Recorder, now_ns
+from tests.chaos.recorder import Recorder, keep_unfinished, now_ns
 from tests.chaos.recording_client import RecordingClient
 from tests.checkers.history import Facts, History, MemberDigest, Violation
 from tests.checkers.history_files import write_record
@@ -83,6 +83,9 @@ class Run:
         self._tell = tell
         self._histories = settings.directory / HISTORIES
         self._fences = settings.directory / "fenced"
+        self._roles: dict[Program, tuple[str, ...]] = {}
+        self._stack: AsyncExitStack | None = None
+        self._cluster: GatedCluster | None = None
 
     async def run(self) -> Report:
         """Carry the run out and judge it.
@@ -101,13 +104,11 @@ class Run:
         ) as cluster:
             first_term = max(status.term for status in await cluster.statuses())
             async with AsyncExitStack() as stack:
-                programs = [
-                    await stack.enter_async_context(self._program(number, roles, cluster))
-                    for number, roles in enumerate(CLIENT_ROLES, start=1)
-                ]
+                self._stack, self._cluster = stack, cluster
+                programs = [await self._start(roles) for roles in CLIENT_ROLES]
                 for program in programs:
                     await program.line("ready", within_s=60.0)
-                nemesis = Nemesis(cluster, programs, self._tell)
+                nemesis = Nemesis(cluster, programs, self._start_again, self._tell)
                 self.report.faults = nemesis.counts
                 await nemesis.run(plan)
                 cluster.heal_links()
@@ -121,24 +122,35 @@ class Run:
         self._judge()
         return self.report
 
-    def _program(self, number: int, roles: tuple[str, ...], cluster: GatedCluster) -> Program:
+    async def _start(self, roles: tuple[str, ...]) -> Program:
+        """Start a process of clients, which runs until the end of the run."""
         settings = self.settings
-        name = f"p{number}"
-        return Program(
+        assert self._stack is not None
+        assert self._cluster is not None
+        program = Program(
             CLIENT_PROGRAM,
-            name,
-            cluster.public_endpoints,
-            str(self._histories / f"{name}.jsonl"),
+            f"p{len(self._roles) + 1}",
+            self._cluster.public_endpoints,
+            str(self._histories),
             str(self._fences),
             str(settings.seed),
             str(settings.session_timeout_s),
             str(settings.pace_s),
             *roles,
         )
+        self._roles[program] = roles
+        return await self._stack.enter_async_context(program)
+
+    async def _start_again(self, killed: Program) -> Program:
+        """Start another process of clients in place of one that was killed."""
+        name = killed.name.split()[1]
+        keep_unfinished(self._histories / f"{name}.jsonl")
+        return await self._start(self._roles[killed])
 
     async def _end_clients(self, programs: list[Program]) -> None:
         """Every request under way ends now: the cluster is whole."""
         for program in programs:
+            await program.line("ready", within_s=CLIENTS_END_WITHIN_S)  # It may have come late.
             program.terminate()
         for program in programs:
             said = await program.line("done", within_s=CLIENTS_END_WITHIN_S)
