@@ -306,6 +306,11 @@ class RaftNode:
         return self.state.leader
 
     @property
+    def lost_index(self) -> Index:
+        """The newest entry that a leader knows this node to hold and that it does not; 0: none is missing."""
+        return self.state.lost_index
+
+    @property
     def transferee(self) -> NodeId | None:
         return self.state.transferee
 

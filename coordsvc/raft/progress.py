@@ -155,7 +155,10 @@ class Progress:
         if self.state is ProgressState.SNAPSHOT or rejected != self.next - 1:
             return False
         # Never to `match` or below: what is known stays known (raft#149).
-        self.next = max(min(rejected, hint + 1), self.match + 1)
+        retreated = max(min(rejected, hint + 1), self.match + 1)
+        if retreated == self.next and self.match:
+            return False  # It has lost what it acknowledged; to ask again at once would never end.
+        self.next = retreated
         self.sent_commit = min(self.sent_commit, self.next - 1)
         self.flow_paused = False
         return True

@@ -263,6 +263,7 @@ def handle_heartbeat(state: NodeState, message: Message) -> None:
     state.leader = message.source
     if message.commit > state.log.last_index:
         state.refuse()  # The leader has seen more here than there is now: do not guess.
+        state.lost_index = message.commit
     else:
         state.log.commit_to(message.commit)
     # Promises nothing about the disk: it says that this node has heard this leader in this term.

@@ -35,6 +35,8 @@ class NodeState:
         append_due: A leader's appends are made when the next Ready is; until then they gather.
         heartbeat_due: The same for heartbeats, so that one round confirms all reads that wait.
         refused: How many messages from outside were refused as nonsense.
+        lost_index: A leader knew this node to hold the entry at this index, and it does not: its disk has
+            lost what was acknowledged. 0 while there is no such thing.
     """
 
     __slots__ = (
@@ -48,6 +50,7 @@ class NodeState:
         "heartbeat_elapsed",
         "leader",
         "log",
+        "lost_index",
         "members",
         "messages",
         "node_id",
@@ -89,6 +92,7 @@ class NodeState:
         self.promises: list[Message] = []
         self.read_states: list[ReadState] = []
         self.refused = 0
+        self.lost_index: Index = 0
         self._reset(term)
 
     # --- speaking --------------------------------------------------------------------------------

@@ -108,12 +108,21 @@ class Replica:
         state.now_ms = now_ms
         state.wall_ms = wall_ms
         state.raft.tick()
+        if state.raft.lost_index:
+            state.effects.stop = self._entries_lost()
         self._notice_leadership()
         if state.raft.is_leader:
             self._lead(asleep_ms)
         self._changes.tick()
         self._reads.tick()
         self._proposals.tick()
+
+    def _entries_lost(self) -> str:
+        raft = self.state.raft
+        return (
+            f"this member has acknowledged entry {raft.lost_index}, and its log has lost it: was an older "
+            "copy of the data directory put in its place? Do not start it again; replace this member"
+        )
 
     def set_time(self, now_ms: int, wall_ms: int) -> None:
         """Update the clocks between ticks, before other inputs."""

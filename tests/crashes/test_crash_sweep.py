@@ -54,7 +54,7 @@ async def test_a_single_member_dies_at_any_step_of_serving(tmp_path: Path, power
     member = cluster.processes["a"]
     points = sample(SERVING, 3)
     async with cluster.processes:
-        async with load(cluster.processes) as clients:
+        async with load(cluster) as clients:
             await clients.wait_for_progress(5)
             await member.kill()
             for number, point in enumerate(points):
@@ -73,7 +73,7 @@ async def test_a_leader_dies_at_any_step_of_serving(tmp_path: Path, power_lost: 
     """It is armed while it follows; what it comes to after it was made the leader counts."""
     cluster = SweptCluster(tmp_path, members=3)
     async with cluster.processes:
-        async with load(cluster.processes) as clients:
+        async with load(cluster) as clients:
             for point in sample(SERVING[1:], 1):
                 victim = (await cluster.processes.followers())[0]
                 await victim.kill()
@@ -96,7 +96,7 @@ async def test_a_follower_dies_at_any_step_of_receiving_a_snapshot(tmp_path: Pat
     cluster = SweptCluster(tmp_path, members=3)
     async with cluster.processes:
         behind = (await cluster.processes.followers())[0]
-        async with load(cluster.processes) as clients:
+        async with load(cluster) as clients:
             for point in sample(RECEIVING, 3):
                 if behind.is_running:
                     await behind.kill()

@@ -7,7 +7,7 @@ import random
 import pytest
 from google.protobuf.message import DecodeError, Message
 
-from coordproto.v1 import coordination_pb2, data_pb2, peer_pb2
+from coordproto.v1 import coordination_pb2, data_pb2, log_pb2, peer_pb2
 from coordsvc.codec.peer_messages import MalformedFrame
 from coordsvc.statemachine.errors import CorruptStateError
 from coordsvc.statemachine.machine import StateMachine
@@ -19,6 +19,7 @@ from tests.unit.replica.cluster import Cluster, create, kinds
 CLIENT_ROUNDS = 400
 PEER_ROUNDS = 400
 TREE_ROUNDS = 300
+COMMAND_ROUNDS = 40
 
 
 def client_frame(dice: random.Random, corpus: list[bytes]) -> coordination_pb2.ClientFrame | None:
@@ -152,7 +153,49 @@ def test_a_peer_gone_mad_is_refused_or_believed_but_breaks_nothing_by_form() -> 
                 assert "\n" not in str(error), error  # noqa: PT017 - a refusal is one of the right outcomes
             if dice.random() < 0.5:
                 cluster.settle()
+        for member in cluster.members.values():
+            # A lie of the leader about what was acknowledged is believed, and stops a member in good order.
+            member.replica.state.raft.state.lost_index = 0
         cluster.tick(dice.randrange(3))
+
+
+def absurd_command(dice: random.Random) -> bytes:
+    """A command that parses, with whatever in it: what a mad member could put into the log."""
+    command = absurd_message(dice, log_pb2.Command)
+    assert isinstance(command, log_pb2.Command)
+    writes = absurd_message(dice, data_pb2.WriteBatch).SerializeToString()
+    kind = dice.choice(("session", "session", "anonymous", "as it is"))
+    if kind == "session":
+        command.session_writes.session_id = dice.choice((1, 2, 3, 4, command.session_writes.session_id))
+        command.session_writes.first_sequence = dice.choice((1, 2, 3, command.session_writes.first_sequence))
+        command.session_writes.writes = writes
+    elif kind == "anonymous":
+        command.anonymous_writes.writes = writes
+    command.origin = dice.choice(("a", "b", "nobody", ""))
+    return command.SerializeToString()
+
+
+def test_absurd_commands_are_applied_or_refused_alike_everywhere() -> None:
+    """What is in the log cannot be taken back: applying must be total, and the same on all members."""
+    for dice in rounds(24, COMMAND_ROUNDS):
+        cluster = Cluster("a", "b")
+        leader = cluster.elect()
+        clients = [cluster.client(dice.choice("ab")) for _ in range(2)]
+        other = "b" if leader == "a" else "a"
+        for _ in range(20):
+            commands = [absurd_command(dice) for _ in range(dice.randint(1, 4))]
+            forward = peer_pb2.Forward(commands=commands)
+            try:
+                cluster.replica(leader).receive(other, [peer_pb2.PeerFrame(forward=forward)])
+            except MalformedFrame:
+                continue
+            cluster.settle()
+        cluster.tick(dice.randrange(3))
+        for client in clients:
+            client.take()
+        assert len(cluster.digests()) == 1
+        cluster.replica("a").state.machine.verify()
+        assert cluster.members["a"].store.records == cluster.members["b"].store.records
 
 
 def a_tree() -> dict[bytes, bytes]:

@@ -144,6 +144,13 @@ class TestRetreat:
         assert one.retreat(9, 0)
         assert (one.match, one.next) == (5, 6)
 
+    def test_a_rejection_of_what_was_acknowledged_is_not_answered_at_once(self) -> None:
+        """Its disk has lost it: the same append would be rejected again, as fast as the network allows."""
+        one = progress(ProgressState.PROBE, match=5, following=6)
+        one.flow_paused = True
+        assert not one.retreat(5, 2)
+        assert (one.next, one.flow_paused) == (6, True)
+
     def test_while_a_snapshot_is_on_its_way_rejections_are_stale(self) -> None:
         one = progress()
         one.become_snapshot(10)

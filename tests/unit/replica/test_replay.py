@@ -1,7 +1,11 @@
-"""A loss of power takes what was not synced, the tree and the commit index: the log is applied once more."""
+"""What was on disk and is not any more: after a loss of power, and after an older copy was put in its place.
+
+A loss of power takes the tree and the commit index, which are not synced: the log is applied once more.
+"""
 
 from __future__ import annotations
 
+from copy import deepcopy
 from dataclasses import replace
 
 import pytest
@@ -36,3 +40,22 @@ def test_a_session_outlives_the_replay_of_its_opening(attached_to: str) -> None:
     assert kinds(client.settled()) == ["attached"]
     client.write(create("/still-here"))
     assert kinds(client.settled()) == ["w2"]
+
+
+def test_a_member_whose_disk_is_an_older_copy_stops() -> None:
+    """Its leader still knows what it acknowledged. To go on would be to forget a vote or a write."""
+    cluster = Cluster("a", "b", "c")
+    leader = cluster.elect()
+    victim = cluster.members["b" if leader == "a" else "a"]
+    client = cluster.client(leader)
+    older = deepcopy((victim.log, victim.hard_state, victim.store))
+    for number in range(5):
+        client.write(create(f"/{number}"))
+        client.settled()
+    cluster.tick()
+    cluster.kill(victim.name)
+    victim.log, victim.hard_state, victim.store = older
+    cluster.replica(leader).peer_down(victim.name, closed_by_host=True)
+    cluster.start(victim.name)
+    with pytest.raises(AssertionError, match=r"has acknowledged entry .* and its log has lost it"):
+        cluster.tick(30)
