@@ -47,7 +47,7 @@ def test_honest_sessions_are_accepted(seed: int, *, ends_are_known: bool) -> Non
     history = RandomHistory(seed).make(400)
     history.facts.healed_ns = 0
     history.facts.finished_ns = history.sessions[-1].renewed_ns
-    assert len(history.session_ends) > 1
+    assert history.session_ends
     if not ends_are_known:
         history.session_ends.clear()
 

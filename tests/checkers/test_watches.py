@@ -191,7 +191,7 @@ def needless_resync(history: History) -> None:
 def resync_for_what_was_seen(history: History) -> None:
     stream = events(history, STORY_STREAM)
     history.facts.oldest_zxid = 5
-    stream.insert(1, WatchEvent(RESYNC, "/a", 2, stream[1].arrived_ns))
+    stream.insert(1, WatchEvent(RESYNC, "/a", 1, stream[1].arrived_ns))
 
 
 def missed_after_a_resync(history: History) -> None:
@@ -295,6 +295,26 @@ def test_an_honest_resync_excuses_what_is_gone() -> None:
     history.facts.oldest_zxid = 4
 
     assert check(history) == []
+
+
+def test_a_resync_may_name_the_newest_transaction_told_for_its_rest_may_be_missing() -> None:
+    history = story().history
+    stream = history.watches[STORY_STREAM]
+    stream.events.insert(1, WatchEvent(RESYNC, "/a", 2, stream.events[0].arrived_ns))
+    history.facts.oldest_zxid = 5
+
+    assert check(history) == []
+
+
+def test_a_change_of_the_root_is_told_once() -> None:
+    service = HonestService()
+    service.open("ann")
+    watch = service.watch("ann", "/", STREAM)
+    service.do("ann", Set("/", b"x"))
+    service.do("ann", Create("/a"))
+
+    assert told(watch) == [(CHANGED, "/", 1), (CHILDREN, "/", 2)]
+    assert check(service.history) == []
 
 
 def test_a_one_shot_watch_may_end_with_a_resync() -> None:

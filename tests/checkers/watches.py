@@ -80,7 +80,8 @@ def _by_path(committed: list[Change]) -> dict[str, list[Change]]:
     index: dict[str, list[Change]] = {}
     for change in committed:
         index.setdefault(change.path, []).append(change)
-        index.setdefault(parent_of(change.path), []).append(change)
+        if change.path != "/":
+            index.setdefault(parent_of(change.path), []).append(change)
     return index
 
 
@@ -191,7 +192,8 @@ class _Judge:
 
     def _judge_resync(self, event: WatchEvent) -> None:
         """Events up to its zxid are missing, and the watcher knows it."""
-        newest = self._expected[self._next - 1].zxid if self._next else self._start
+        # Of the newest transaction that it was told of, the rest may be missing: only earlier ones are whole.
+        newest = self._expected[self._next - 1].zxid - 1 if self._next else self._start
         if event.zxid <= newest:
             self._report("W8", f"was told to read again up to {event.zxid}, and had seen {newest}")
         elif self._oldest_zxid is not None and event.zxid >= self._oldest_zxid:
