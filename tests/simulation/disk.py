@@ -161,14 +161,14 @@ class SimulatedTree(MemoryStore):
 class SimulatedDisk:
     """What outlives a process. `log` is the durable log; `log_unsynced` what was written after it."""
 
-    def __init__(self, world: World, owner: str) -> None:
+    def __init__(self, world: World, owner: str, number: int = 1) -> None:
         self.world = world
         self.owner = owner
         self.log = LogImage()
         self.log_unsynced: list[LogChange] = []
         self.tree = TreeFiles()
         self.installed = InstalledSnapshot()
-        self.member_id = world.draw("member-id", owner) | 1
+        self.member_id = world.draw("member-id", owner, number) | 1
         self.joined_index: Index = 0  # of the configuration that named it when it joined; 0: a founder
         self.contacts: tuple[MemberRecord, ...] = ()
         self.is_full = False

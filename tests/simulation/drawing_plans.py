@@ -221,7 +221,7 @@ def _draw_membership(world: World, plan: Plan) -> list[Fault]:
             kind=kinds[world.draw_below(len(kinds), "membership kind", number)],
             member=names[world.draw_below(len(names), "membership who", number)],
             amount=world.draw("membership other", number) & 0xFFFF,
-            is_total=world.chance(0.2, "membership force", number),
+            is_total=world.chance(0.3, "membership force", number),
         )
         for number in range(count)
     ]

@@ -17,6 +17,7 @@ from tests.simulation.disk import LogImage
 from tests.simulation.ledger import Ledger
 from tests.simulation.members import SimulatedMember
 from tests.simulation.probes import Probes
+from tests.simulation.read_watch import watch_reads
 
 # What a node says of a term before its disk knows it, without harm: nobody counts on it after a crash.
 _PROMISE_NOTHING = (
@@ -67,10 +68,12 @@ class Invariants:
 
     def started(self, member: SimulatedMember) -> None:
         self.cluster.forget(member.name)
-        self.images[member.name] = member.disk.log
         raft = member.replica.state.raft
-        voted = self._votes.get((member.name, raft.term))
-        assert voted is None or raft.vote == voted, f"R2: {member.name} forgot its vote for {voted}"
+        if not member.is_impostor:  # What it held is gone; what its disk had promised still counts.
+            self.images[member.name] = member.disk.log
+            voted = self._votes.get((member.name, raft.term))
+            assert voted is None or raft.vote == voted, f"R2: {member.name} forgot its vote for {voted}"
+        watch_reads(member.replica, lambda: self.commit)
         self._seen[member.name] = _Seen()
         self.stepped(member)
 
@@ -89,7 +92,8 @@ class Invariants:
             self._note_configuration(member, seen)
         self._note_leader(member, seen)
         check_node(node)
-        self.images[member.name] = member.disk.log
+        if not member.is_impostor:
+            self.images[member.name] = member.disk.log
         self.cluster.check((node,), self.images)
         self.commit = max(self.commit, after.commit)
 
@@ -175,6 +179,9 @@ class Invariants:
             member.machine.verify()
 
     def stopped_itself(self, member: SimulatedMember, reason: str) -> None:
+        if member.is_impostor and "lost its disk" in reason:
+            self.probes.hit("a member with an empty disk and an old name was turned away")
+            return
         raise Violation("G9", f"{member.name} stopped itself: {reason}")
 
     # -- messages ----------------------------------------------------------------------------------

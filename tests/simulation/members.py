@@ -93,6 +93,7 @@ class SimulatedMember:
         self.machine: WatchedMachine
         self.is_up = False
         self.is_retired = False  # removed, or its disk is lost: this name does not come back
+        self.is_impostor = False  # it came back under its name, with an empty disk
         self.is_stopping = False
         self.server_ends: dict[int, ServerEnd] = {}
         self.disk_factor = 1  # everything takes so many times longer
@@ -196,6 +197,12 @@ class SimulatedMember:
         self.last_error = reason
         self.crash(loses_power=False)
         self.world.at(RESTART_AFTER_NS, self._restart)
+
+    def come_back_empty(self) -> None:
+        """Somebody starts this lost member again with an empty disk: the others must turn it away."""
+        self.is_impostor = True
+        self.disk = SimulatedDisk(self.world, self.name, number=2)
+        self.start()
 
     def _restart(self) -> None:
         if not self.is_up and not self.is_retired:

@@ -1,7 +1,7 @@
 """Whoever changes the membership: asks the leader, is refused, asks again, and starts the servers that join.
 
 Rule of this file: it does what a person with `coordctl member` does. What such a person must not do, giving
-a member an empty disk and its old name, it does not do: a lost disk is replaced by a new member.
+a member an empty disk and its old name, it tries only where everybody knows the old one.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ class Operators:
             old = voters[fault.amount % len(voters)]
             self.ask(ReplaceMember(old, learners[fault.amount % len(learners)]), force=fault.is_total)
         elif kind == "wipe" and name in voters and self._may_be_wiped(configuration):
-            self._wipe(self.members[name])
+            self._wipe(self.members[name], comes_back=fault.is_total)
 
     # -----------------------------------------------------------------------------------------
     # Who is there
@@ -141,13 +141,25 @@ class Operators:
 
         self.ask(change, force=False, done=joined)
 
-    def _wipe(self, member: SimulatedMember) -> None:
+    def _wipe(self, member: SimulatedMember, *, comes_back: bool) -> None:
         """A disk is lost with its member; a new server takes its place when it has caught up."""
         self.world.trace("world", "disk-lost", member.name)
         member.is_retired = True
         member.crash(loses_power=True)
         self.count("wipe")
+        if comes_back and self._everybody_knows(member):
+            self.count("impostor")
+            self.world.at(_TRY_AGAIN_NS, member.come_back_empty)
         self.join(lambda name: self.ask(ReplaceMember(member.name, name), force=True))
+
+    def _everybody_knows(self, member: SimulatedMember) -> bool:
+        """Whether nobody can take the member's new disk for its first one."""
+        others = [other for other in self.members.values() if other is not member and other.process()]
+        for other in others:
+            record = other.replica.roster.applied.record(member.name)
+            if record is None or not record.member_id:
+                return False
+        return True
 
     def ask(self, change: Change, *, force: bool, done: Done | None = None) -> None:
         self.world.trace("operator", "asks", repr(change), force)

@@ -46,6 +46,7 @@ ALL = (
     "a leader that is to go handed over first",
     "a leader crashed while the configuration was joint",
     "a member stopped because it was removed",
+    "a member with an empty disk and an old name was turned away",
 )
 
 

@@ -157,10 +157,29 @@ class Simulation:
             10 * election_ns + patience_ns, "L1", lambda: _leader_of(self.core()) is not None, self._explain
         )
         self._within(_LIVENESS_NS_MAX, "L3", lambda: self.fleet.is_done, self._explain_clients)
+        self._within(self._longest_timeout_ns() + 10 * SECOND, "L4", self._dead_are_gone, self._explain_dead)
         self._within(30 * SECOND, "L2", lambda: _agree(self.core()), self._explain)
         self._within(10 * SECOND, "L5", lambda: _are_idle(self.core()), self._explain)
         for member in self.core():
             member.machine.verify()
+
+    def _longest_timeout_ns(self) -> int:
+        """How long a session can live on without its client, at most, by the slowest clock."""
+        timeouts = [session.timeout_ms for session in self.fleet.notebook.sessions]
+        return int(max(timeouts, default=0) * MILLISECOND * (1 + 2e-6 * self.plan.clock.drift_ppm))
+
+    def _dead(self) -> list[int]:
+        """The sessions of dead clients that are still open, as the leader sees it."""
+        leader = _leader_of(self.core())
+        sessions = self.fleet.notebook.sessions
+        stopped = [session.session for session in sessions if session.stopped_ns is not None]
+        return [one for one in stopped if leader is None or one in leader.machine.sessions]
+
+    def _dead_are_gone(self) -> bool:
+        return not self._dead()
+
+    def _explain_dead(self) -> str:
+        return f"sessions {self._dead()} of dead clients are still open; {self._explain()}"
 
     def _within(
         self, time_ns: int, invariant: str, is_reached: Callable[[], bool], explain: Callable[[], str]
