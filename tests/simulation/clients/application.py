@@ -12,7 +12,7 @@ from tests.simulation.clients.drawing import Bits
 from tests.simulation.clients.life import Life
 from tests.simulation.clients.notebook import Notebook
 from tests.simulation.clients.workload import Workload
-from tests.simulation.world import MILLISECOND, SECOND, World
+from tests.simulation.world import MICROSECOND, MILLISECOND, SECOND, World
 
 _PENDING_MAX = 300
 
@@ -93,6 +93,17 @@ class Application:
         self.life.kill()
         self._begin_life()
 
+    def _perhaps_reset(self, life: Life) -> None:
+        """Break the connection about when the answers are on their way."""
+        world = self.world
+        if (
+            self._is_calm
+            or world.draw_below(100, "reset", life.name, self._bursts) >= self._workload.reset_percent
+        ):
+            return
+        delay_ns = world.draw_log(10 * MICROSECOND, 30 * MILLISECOND, "reset after", life.name, self._bursts)
+        world.at(delay_ns, life.client.break_connection)
+
     # -----------------------------------------------------------------------------------------
     # Operations
 
@@ -112,6 +123,7 @@ class Application:
                 self.submitted += 1
                 life.perform(self.submitted, Bits(self.world.draw("operation", self.name, self.submitted)))
             life.client.flush()
+            self._perhaps_reset(life)
         if self.submitted < workload.operations:
             self._next_burst()
         else:

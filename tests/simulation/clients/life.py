@@ -34,6 +34,7 @@ from tests.simulation.world import SECOND, World
 
 _CLOSE_NS = 3 * SECOND
 _CALL_SECONDS_MAX = 8
+_GIVEN_UP = "the service refuses what this session sends"  # how the session core begins to say so
 _ONCE = {"get": ONCE_DATA, "exists": ONCE_EXISTS, "list_children": ONCE_CHILDREN}
 
 
@@ -267,6 +268,10 @@ class Life:
         elif noted is not None and state is State.LOST:
             noted.lost_ns = now_ns
             noted.lost_by_word = client.is_told
+            if core.broken.startswith(_GIVEN_UP):
+                self._notebook.failures.append(
+                    f"{self.name} gave session {noted.session:#x} up: {core.broken}"
+                )
             noted.close_sent_ns = client.close_sent_ns
         elif noted is not None and client.close_sent_ns is not None:
             noted.close_sent_ns = client.close_sent_ns

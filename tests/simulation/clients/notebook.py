@@ -85,6 +85,7 @@ class Notebook:
     """Everything that was noted in one run.
 
     Attributes:
+        failures: What a client came to that no client should, in words.
         newest_zxid: The newest transaction that any client has seen: handed from one to another.
     """
 
@@ -93,6 +94,7 @@ class Notebook:
     sessions: list[SessionRecord] = field(default_factory=list)
     locks: list[LockRecord] = field(default_factory=list)
     fenced_writes: list[FencedWrite] = field(default_factory=list)
+    failures: list[str] = field(default_factory=list)
     newest_zxid: int = 0
 
     def history(self) -> History:

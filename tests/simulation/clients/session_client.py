@@ -112,6 +112,11 @@ class SessionClient:
         self.core.give_up()
         self._settle()
 
+    def break_connection(self) -> None:
+        """The network breaks the connection: what is on its way is lost, and both ends are told."""
+        if self._link is not None:
+            self._link.reset("reset on the way")
+
     def pause(self) -> None:
         """The process stands still; its clock and the network do not."""
         self.is_paused = True

@@ -1,7 +1,8 @@
 """What the clients saw, judged: all checkers over one history, and what only the simulation can know.
 
-Rule of this file: it calls the checkers and adds K5 (nothing is left behind by those who gave up) and K0 (no
-program fails in a way that the SDK does not promise); it excuses nothing.
+Rule of this file: it calls the checkers and adds K5 (nothing is left behind by those who gave up), K0 (no
+program fails in a way that the SDK does not promise) and G5 (no living session is given up); it excuses
+nothing.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from tests.simulation.clients.lock_application import ELECTION, LOCK
 def judge(fleet: Fleet, history: History) -> list[Violation]:
     """Return everything that is wrong. The members' part of the history has been filled in."""
     violations = judge_history(history)
+    violations += [Violation("G5", failure) for failure in fleet.notebook.failures]
     violations += _left_behind(fleet, history.committed)
     for life in fleet.lock_lives():
         violations += [Violation("K0", f"{life.name}: {failure}") for failure in life.failures()]

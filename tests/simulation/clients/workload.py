@@ -24,6 +24,7 @@ class Workload:
         roots: How many top-level subtrees there are; few make conflicts.
         across_roots: Whether a transaction may touch more than one of them.
         deadline_ms: How long an operation may wait; 0: for ever.
+        reset_percent: How many bursts the network answers with a reset of the connection.
         pauses, kills: How often each client stands still, or dies and comes back with nothing.
         lock_clients: How many applications of the real asynchronous client contend for locks.
         cancel_percent: How many of their attempts are cancelled at some moment.
@@ -55,6 +56,7 @@ class Workload:
     once_percent: int = 20
     anonymous_percent: int = 10
     close_percent: int = 20
+    reset_percent: int = 0
     pauses: int = 0
     kills: int = 0
     lock_clients: int = 0
@@ -103,6 +105,7 @@ def draw_workload(world: World) -> Workload:
         once_percent=swarm(50, number(10, 70, "once"), "once"),
         anonymous_percent=swarm(40, number(5, 50, "anonymous"), "anonymous"),
         close_percent=swarm(40, number(20, 100, "close"), "close"),
+        reset_percent=swarm(35, number(3, 40, "reset"), "reset"),
         pauses=swarm(30, number(1, 3, "pauses"), "pauses"),
         kills=swarm(30, number(1, 2, "kills"), "kills"),
         lock_clients=swarm(25, number(2, 4, "lock clients"), "lock clients"),
