@@ -191,7 +191,7 @@ def needless_resync(history: History) -> None:
 def resync_for_what_was_seen(history: History) -> None:
     stream = events(history, STORY_STREAM)
     history.facts.oldest_zxid = 5
-    stream.insert(1, WatchEvent(RESYNC, "/a", 1, stream[1].arrived_ns))
+    stream.insert(2, WatchEvent(RESYNC, "/a", 1, stream[1].arrived_ns))
 
 
 def missed_after_a_resync(history: History) -> None:
