@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from coordsvc.codec.cluster_configuration import encode_cluster_configuration
+from coordsvc.codec.cluster_configuration import MEMBERS_MAX, encode_cluster_configuration
 from coordsvc.replica.changes import (
     AddMember,
     ChangeRequest,
@@ -428,6 +428,17 @@ class TestStaleMembers:
         trio.tick(30)
         assert len(trio.digests()) == 1
         assert stale not in trio.removed
+
+    def test_there_is_an_end_to_how_many_strangers_are_let_in(self, trio: ChangingCluster) -> None:
+        replica = trio.replica("a")
+        for number in range(MEMBERS_MAX):
+            name = f"new-{number}"
+            assert replica.check_greeting(name, number + 1, 999) is None
+            replica.peer_greeted(name, number + 1, f"new:{number + 1}", "", 999)
+        refused = replica.check_greeting("one-more", 1, 999)
+        assert refused is not None
+        assert refused.reason == "too many members that are new here"
+        assert replica.check_greeting("new-0", 1, 999) is None, "this one is in already"
 
     def test_a_refusal_by_one_who_knows_less_is_ignored(self, trio: ChangingCluster) -> None:
         replica = trio.replica("a")
