@@ -16,7 +16,7 @@ from pathlib import Path
 
 from tests.chaos.cluster import file_system_of
 from tests.chaos.judge import HISTORIES
-from tests.chaos.plan import ALL_FAULTS, chosen_faults
+from tests.chaos.plan import ALL_FAULTS, HECTIC, Timing, chosen_faults
 from tests.chaos.run import Report, Run, Settings
 
 MEMORY_FILE_SYSTEMS = ("tmpfs", "ramfs")
@@ -29,6 +29,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--members", type=int, default=3)
     parser.add_argument("--seed", type=int, default=0, help="draws the plan; 0: a new one")
     parser.add_argument("--faults", default="all", help="all, or some of " + ", ".join(ALL_FAULTS))
+    parser.add_argument("--hectic", action="store_true", help="shorter faults, closer to each other")
     parser.add_argument("--directory", type=Path, help="on a real disk; default: the temporary one")
     parser.add_argument("--keep", action="store_true", help="keep what was recorded in any case")
     return parser.parse_args()
@@ -59,7 +60,8 @@ def main() -> int:
         shutil.rmtree(directory)
         return 2
     seed = arguments.seed or time.time_ns() % 1_000_000
-    settings = Settings(directory, arguments.seconds, arguments.members, seed, faults)
+    timing = HECTIC if arguments.hectic else Timing()
+    settings = Settings(directory, arguments.seconds, arguments.members, seed, faults, timing)
     print(f"chaos: seed {seed}; {directory} ({file_system})", flush=True)
     try:
         report = asyncio.run(Run(settings, lambda text: print(text, flush=True)).run())

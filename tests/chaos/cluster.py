@@ -20,8 +20,8 @@ from tests.processes.cluster import ClusterProcesses, MemberProcess
 from tests.processes.ports import HOST, free_ports
 
 MEMBER_OPTIONS = (
-    "--log-trim-entries=3000",  # so that a member that was away needs a snapshot
-    "--log-keep-entries=500",
+    "--log-trim-entries=400",  # so that a member that was away needs a snapshot
+    "--log-keep-entries=100",
     "--history-changes=50000000",  # the judges read all of it
     "--history-bytes=4000000000",
 )

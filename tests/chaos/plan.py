@@ -63,6 +63,9 @@ class Timing:
     lasts: tuple[float, float] = (1.0, 9.0)
 
 
+HECTIC = Timing(gap=(0.2, 1.0), lasts=(0.6, 4.5))
+
+
 @dataclass(frozen=True, slots=True)
 class PlannedFault:
     at_s: float

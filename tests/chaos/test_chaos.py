@@ -15,7 +15,7 @@ from coordsvc.statemachine.changes import ChangeType
 from coordsvc.statemachine.commands import Get
 from coordsvc.statemachine.results import Node
 from tests.chaos.judge import judge
-from tests.chaos.plan import Timing
+from tests.chaos.plan import HECTIC
 from tests.chaos.run import Report, Run, Settings
 from tests.checkers.history import LINEARIZABLE, OK, STREAM_RECURSIVE, History, WatchRecord
 
@@ -23,13 +23,12 @@ pytestmark = pytest.mark.processes
 
 SECONDS = 24.0
 SEED = 20
-OFTEN = Timing(gap=(0.2, 1.0), lasts=(0.6, 4.5))
 
 
 @pytest.fixture(scope="module")
 def report(tmp_path_factory: pytest.TempPathFactory) -> Report:
     """Three members, all faults mixed; everything is kept in the directory of the test."""
-    settings = Settings(tmp_path_factory.mktemp("chaos"), SECONDS, seed=SEED, timing=OFTEN)
+    settings = Settings(tmp_path_factory.mktemp("chaos"), SECONDS, seed=SEED, timing=HECTIC)
     return asyncio.run(Run(settings).run())
 
 
