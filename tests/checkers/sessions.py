@@ -32,6 +32,7 @@ class _Ephemerals:
 
     alive: dict[str, int] = field(default_factory=dict)  # path: czxid
     gone_zxid: int | None = None
+    went_alone: bool = False  # the last transaction before the end was a request: nothing went with it
     created: list[Change] = field(default_factory=list)
 
 
@@ -186,6 +187,7 @@ def _follow_ephemerals(history: History) -> dict[int, _Ephemerals]:
         if known.session in sessions:
             mine = sessions[known.session]
             mine.gone_zxid = known.zxid
+            mine.went_alone = known.zxid in explicit
     return sessions
 
 
@@ -242,7 +244,7 @@ def _too_early(
     mine = ephemerals.get(record.session)
     if mine is None or mine.gone_zxid is None or not mine.created:
         return violations
-    if not any(
+    if mine.went_alone or not any(
         change.zxid == mine.gone_zxid and change.stat.ephemeral_owner == record.session
         for change in history.committed
     ):
