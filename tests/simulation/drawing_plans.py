@@ -18,6 +18,7 @@ _CLASSES: dict[str, int] = {
     "stop": 20,
     "pause": 30,
     "isolate": 35,
+    "cut_leader": 40,
     "halves": 20,
     "ring": 12,
     "bridge": 12,
@@ -41,7 +42,7 @@ def draw_plan(seed: int) -> Plan:
     """Return the plan of a seed."""
     world = World(seed)
     plan = Plan(seed)
-    plan.safety_ms = world.draw_log(3_000, 14_000, "safety")
+    plan.safety_ms = world.draw_log(4_000, 20_000, "safety")
     _draw_cluster(world, plan.cluster)
     _draw_network(world, plan.network)
     if world.chance(0.3, "slow disks"):
@@ -110,7 +111,7 @@ def _draw_network(world: World, network: NetworkPlan) -> None:
 
 
 def _draw_faults(world: World, plan: Plan) -> list[Fault]:
-    intensity = world.draw_log(10, 100, "intensity")
+    intensity = world.draw_log(15, 200, "intensity")
     faults: list[Fault] = []
     for kind, percent in _CLASSES.items():
         if world.draw_below(100, "class", kind) >= percent:
@@ -156,6 +157,10 @@ def _draw_fault(world: World, plan: Plan, kind: str, number: int) -> Fault | Non
             fault.amount = world.draw_log(5, 2_000, "clog by", number)
         else:
             fault.kind = "cut"
+    elif kind == "cut_leader":
+        fault.member = "leader"
+        fault.amount = below(4, "direction")
+        fault.duration_ms = max(fault.duration_ms, 2 * plan.cluster.election_ticks * plan.cluster.tick_ms)
     elif kind in ("disk_slow", "disk_stall"):
         fault.amount = world.draw_log(5, 500, "slower", kind, number)
     elif kind == "disk_error":

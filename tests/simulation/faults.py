@@ -17,6 +17,8 @@ from tests.simulation.world import MILLISECOND, World
 
 MEMBERSHIP_KINDS = ("join", "promote", "remove", "replace", "wipe", "demote_leader")
 
+_OUT_ONLY, _IN_ONLY = 2, 3  # directions of `cut_leader`; anything else: both
+
 Undo = Callable[[], None]
 
 
@@ -223,6 +225,13 @@ class Faults:
     def _cut(self, pairs: list[tuple[str, str]]) -> Undo:
         self.network.cut(pairs)
         return lambda: self.network.uncut(pairs)
+
+    def _cut_leader(self, fault: Fault, member: SimulatedMember) -> Undo:
+        """Whoever leads is cut off from the others: mostly both ways, its clients still reach it."""
+        others = [name for name in self.members if name != member.name]
+        pairs = [] if fault.amount == _IN_ONLY else [(member.name, name) for name in others]
+        pairs += [] if fault.amount == _OUT_ONLY else [(name, member.name) for name in others]
+        return self._cut(pairs)
 
     def _clog(self, pairs: list[tuple[str, str]], by_ms: int) -> Undo:
         for source, target in pairs:

@@ -20,6 +20,7 @@ from tests.simulation.world import MILLISECOND, World
 
 Frames = list[peer_pb2.PeerFrame]
 
+_NOBODY = -1  # no process has this number
 _BACKOFF_NS_MIN = 50 * MILLISECOND
 _BACKOFF_NS_MAX = 2_000 * MILLISECOND
 
@@ -177,6 +178,7 @@ class PeerLink:
             return
         self._pipe.clear()
         self._held = False
+        self._target_process = _NOBODY  # whatever arrives there from now on is answered by a reset
         life = self._life
         if is_told and not self._network.is_cut(self):
             delay_ns = self._network.latency_ns(self)
@@ -267,7 +269,12 @@ class PeerLink:
 
     def uncut(self) -> None:
         """The path works again: everything that waited at the cut arrives, in order."""
-        if not self._held or self._network.is_cut_towards(self):
+        if self._network.is_cut_towards(self):
+            return
+        if self.is_up and self._target_process == _NOBODY and self._target.is_running():
+            self._break(closed_by_host=True)
+            return
+        if not self._held:
             return
         self._held = False
         life = self._life
