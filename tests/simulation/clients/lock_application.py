@@ -109,7 +109,8 @@ class LockLife:
     async def _run(self) -> None:
         await self.client.connect(timeout=math.inf)
         for _ in range(self._workload.lock_rounds):
-            await asyncio.sleep(self._bits.below(2 * self._workload.think_ns) / SECOND)
+            if self._bits.below(2):
+                await asyncio.sleep(self._bits.below(2 * self._workload.think_ns) / SECOND)
             await self._round()
         await asyncio.sleep(_SETTLE_SECONDS)
         while tasks := list(self.client.janitor._tasks):
@@ -165,7 +166,7 @@ class LockLife:
             if grant.lost or grant.remaining <= 0:
                 break
             self._resources[record.lock].send(self.name, grant.token)
-            await asyncio.sleep(self._bits.below(self._workload.session_timeout_ms) / 4000)
+            await asyncio.sleep(self._hold_s())
         self._note_end(grant, record)
         self._held = None
         record.released_ns = self.world.now_ns
@@ -174,6 +175,12 @@ class LockLife:
         except ClientClosedError:
             return
         self.world.trace(self.name, "released", record.lock, grant.token)
+
+    def _hold_s(self) -> float:
+        """Draw how long to hold: a good while, or as long as a message travels."""
+        if self._bits.below(2):
+            return self._bits.below(10_000) / 1_000_000
+        return self._bits.below(self._workload.session_timeout_ms) / 4000
 
     def _note_loss(self, record: LockRecord) -> None:
         if record.lost_ns is None:

@@ -24,7 +24,7 @@ ServerItem = coordination_pb2.ServerItem
 Spoil = Callable[[list[ServerItem]], list[ServerItem]]
 
 ROOT = Path(__file__).parents[3]
-BUSY = Workload(clients=3, operations=60, think_ns=SECOND // 50, weak_read_percent=0, once_percent=0)
+BUSY = Workload(clients=3, operations=60, think_ns=SECOND // 50, weak_read_percent=0, anonymous_percent=0)
 
 
 class SpoiltNetwork:
@@ -117,7 +117,7 @@ def test_an_event_that_comes_after_the_answer_is_found() -> None:
         late, held[:] = held[:], [item for item in items if item.HasField("delivery")]
         return [item for item in items if not item.HasField("delivery")] + late
 
-    workload = Workload(clients=1, operations=60, once_percent=0)
+    workload = Workload(clients=1, operations=60, anonymous_percent=0)
     violations, _, _ = run(3, workload, spoil)
     assert "W3" in invariants(violations)
 

@@ -108,7 +108,7 @@ def draw_workload(world: World) -> Workload:
         reset_percent=swarm(35, number(3, 40, "reset"), "reset"),
         pauses=swarm(30, number(1, 3, "pauses"), "pauses"),
         kills=swarm(30, number(1, 2, "kills"), "kills"),
-        lock_clients=swarm(25, number(2, 4, "lock clients"), "lock clients"),
-        lock_rounds=number(1, 4, "lock rounds"),
+        lock_clients=swarm(30, number(2, 5, "lock clients"), "lock clients"),
+        lock_rounds=number(1, 5, "lock rounds"),
         cancel_percent=swarm(50, number(10, 80, "cancel"), "cancel"),
     )
