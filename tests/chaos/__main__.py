@@ -40,7 +40,8 @@ def print_report(settings: Settings, report: Report) -> None:
     print(
         f"\nchaos: seed {settings.seed}, {settings.members} members, {settings.seconds:g} s of faults\n"
         f"  {report.operations} operations, {report.transactions} transactions, {report.events} events\n"
-        f"  {report.sessions} sessions, {report.suspensions} lost connections noticed, {report.terms} terms\n"
+        f"  {report.sessions} sessions, {report.suspensions} lost connections noticed, {report.terms} terms,"
+        f" {report.snapshots} snapshots installed\n"
         f"  {report.faults.total()} faults: {faults}\n"
         f"  judged in {report.judged_in_s:.1f} s"
     )

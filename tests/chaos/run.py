@@ -33,6 +33,7 @@ CONVERGES_WITHIN_S = 120.0
 CLIENTS_END_WITHIN_S = 60.0
 AFTER_HEALING_S = 3.0  # all clients go on for so long
 FINAL_READS = 200
+SNAPSHOT_LOGGED = " snapshot_installed "
 # One process each.
 CLIENT_ROLES = (
     ("writer", "writer", "reader", "counter"),
@@ -62,6 +63,7 @@ class Report:
         suspensions: How often a client lost its connection and noticed.
         sessions: How many sessions were opened; more than clients means that some were lost.
         terms: How many elections were won or tried.
+        snapshots: How many a member received and took for its tree.
     """
 
     violations: list[Violation] = field(default_factory=list)
@@ -70,6 +72,7 @@ class Report:
     sessions: int = 0
     suspensions: int = 0
     terms: int = 0
+    snapshots: int = 0
     transactions: int = 0
     events: int = 0
     judged_in_s: float = 0.0
@@ -119,6 +122,8 @@ class Run:
             await self._ask_everybody(cluster, healed_ns)
             last_term = max(status.term for status in await cluster.statuses())
             self.report.terms = last_term - first_term
+            members = [*cluster, *cluster.removed]
+            self.report.snapshots = sum(member.log_text().count(SNAPSHOT_LOGGED) for member in members)
         self._judge()
         return self.report
 
