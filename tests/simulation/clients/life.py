@@ -222,6 +222,8 @@ class Life:
             self.world.trace(self.name, "answer", call.number, type(outcome).__name__, call.sequence)
         noted = self._setting.pop(operation, None)
         if isinstance(outcome, CoordError):
+            if outcome.message.startswith(_GIVEN_UP):
+                self._notebook.failures.append(f"{self.name} gave its session up: {outcome.message}")
             if call is not None:
                 call.may_have_been_applied = outcome.may_have_been_applied
         elif not outcome.HasField("error"):
@@ -268,11 +270,6 @@ class Life:
         elif noted is not None and state is State.LOST:
             noted.lost_ns = now_ns
             noted.lost_by_word = client.is_told
-            if core.broken.startswith(_GIVEN_UP):
-                self._notebook.failures.append(
-                    f"{self.name} gave session {noted.session:#x} up: {core.broken}"
-                )
-            noted.close_sent_ns = client.close_sent_ns
         elif noted is not None and client.close_sent_ns is not None:
             noted.close_sent_ns = client.close_sent_ns
             noted.closed_ns = now_ns if client.is_told else None
