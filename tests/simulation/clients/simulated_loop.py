@@ -117,11 +117,6 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
         """Return the names of the tasks that are not done."""
         return [task.get_name() for task in self._tasks.values()]
 
-    @property
-    def can_go_on(self) -> bool:
-        """Whether anything will happen here by itself."""
-        return bool(self._ready) or any(not handle.cancelled() for _, _, handle in self._timers)
-
     def _call_for_a_turn(self) -> None:
         if not self._is_awaited and not self._is_running and not self.is_dead:
             self._is_awaited = True

@@ -63,11 +63,6 @@ class Workload:
     lock_rounds: int = 3
     cancel_percent: int = 30
 
-    def without_watches(self) -> Workload:
-        """Leave out what watches; for runs whose history is searched without the help of zxids."""
-        self.streams = self.once_percent = 0
-        return self
-
 
 def draw_workload(world: World) -> Workload:
     """Draw what the clients of this seed do."""
