@@ -31,6 +31,7 @@ _CLASSES: dict[str, int] = {
     "disk_slow": 20,
     "disk_stall": 12,
     "disk_error": 12,
+    "install_crash": 25,
     "disk_full": 8,
     "wall_jump": 20,
     "late_ticks": 15,
@@ -74,8 +75,9 @@ def _draw_cluster(world: World, cluster: ClusterPlan) -> None:
     extreme(30, "apply_slice", 1)
     extreme(10, "apply_slice", 3)
     extreme(30, "history_changes", world.draw_log(2, 60, "history"))
-    extreme(40, "chunk_bytes", world.draw_log(60, 2_000, "chunk"))
-    extreme(20, "chunk_window", 1)
+    extreme(50, "chunk_bytes", world.draw_log(60, 1_000, "chunk"))
+    extreme(35, "chunk_window", 1)
+    extreme(25, "disk_stall_ms", world.draw_log(100, 2_000, "stall after"))
     extreme(15, "results_per_session", world.draw_log(2, 20, "results"))
     extreme(15, "inflight_per_session_max", world.draw_log(50, 200, "inflight"))
     extreme(15, "watches_per_session_max", 2)
@@ -161,6 +163,9 @@ def _draw_fault(world: World, plan: Plan, kind: str, number: int) -> Fault | Non
         fault.member = "leader"
         fault.amount = below(4, "direction")
         fault.duration_ms = max(fault.duration_ms, 2 * plan.cluster.election_ticks * plan.cluster.tick_ms)
+    elif kind == "install_crash":
+        fault.member = names[below(len(names), "who")]
+        fault.duration_ms = plan.safety_ms
     elif kind in ("disk_slow", "disk_stall"):
         fault.amount = world.draw_log(5, 500, "slower", kind, number)
     elif kind == "disk_error":
@@ -215,18 +220,33 @@ def _draw_pairs(world: World, kind: str, number: int, names: tuple[str, ...]) ->
 
 def _draw_membership(world: World, plan: Plan) -> list[Fault]:
     """Draw changes of the membership: members that join, are promoted, leave, or are replaced."""
-    if not world.chance(0.35, "membership"):
+    if not world.chance(0.4, "membership"):
         return []
     count = 1 + world.draw_below(6, "membership count")
-    kinds = ("join", "join", "promote", "promote", "remove", "replace", "wipe", "demote_leader")
+    kinds = ("join", "join", "promote", "promote", "remove", "replace", "replace", "wipe", "demote_leader")
     names = plan.voters() + plan.learners() + SPARE_NAMES
-    return [
-        Fault(
+    faults = []
+    for number in range(count):
+        change = Fault(
             at_ms=world.draw_below(plan.safety_ms, "membership at", number),
             kind=kinds[world.draw_below(len(kinds), "membership kind", number)],
             member=names[world.draw_below(len(names), "membership who", number)],
             amount=world.draw("membership other", number) & 0xFFFF,
             is_total=world.chance(0.3, "membership force", number),
         )
-        for number in range(count)
-    ]
+        faults += [change, *_draw_company(world, plan, change, number)]
+    return faults
+
+
+def _draw_company(world: World, plan: Plan, change: Fault, number: int) -> list[Fault]:
+    """The leader is often lost just when it changes the membership: that is when it hurts."""
+    election_ms = plan.cluster.election_ticks * plan.cluster.tick_ms
+    company = world.draw_below(10, "company", number)
+    if company < 2:  # It proposes what only it will ever know.
+        at_ms = max(0, change.at_ms - world.draw_below(40, "company before", number))
+        return [Fault(at_ms, "cut_leader", "leader", duration_ms=3 * election_ms)]
+    if company < 5:
+        at_ms = change.at_ms + world.draw_log(1, 25, "company after", number)
+        is_total = world.chance(0.5, "company total", number)
+        return [Fault(at_ms, "crash", "leader", duration_ms=election_ms, is_total=is_total)]
+    return []

@@ -83,6 +83,7 @@ class Faults:
         for member in self.members.values():
             member.disk.fails_after = None
             member.crash_after = 0
+            member.crash_at_install = False
 
     def _beginning(self, number: int, fault: Fault) -> Callable[[], None]:
         def begin() -> None:
@@ -137,8 +138,15 @@ class Faults:
             member.crash(loses_power=fault.is_total, is_told=fault.duration_ms % 3 > 0)
         return lambda: self._start(member)
 
+    def _install_crash(self, fault: Fault, member: SimulatedMember) -> Undo:
+        """The next snapshot that the member takes in is the last thing that it does."""
+        member.crash_at_install = True
+        member.crash_loses_power = fault.is_total
+        return lambda: self._start(member)
+
     def _start(self, member: SimulatedMember) -> None:
         member.crash_after = 0
+        member.crash_at_install = False
         if not member.is_up and not member.is_retired:
             member.start()
 

@@ -106,6 +106,8 @@ class SimulatedMember:
         self.last_error = ""
         self.on_settled: Callable[[ChangeRequest], None] = _nobody_waits
         self.crash_after = 0  # not 0: so many steps of the disk, and then a crash
+        self.crash_at_install = False  # the next installation of a snapshot ends in the middle
+        self.is_installing = False
         self.crash_loses_power = True
         self._watcher = watcher
         self._process = 0
@@ -145,6 +147,7 @@ class SimulatedMember:
         self.is_up = True
         self.is_stopping = False
         self.peers = {}
+        self.is_installing = False
         self._paused = False
         self._held.clear()
         self._pump_scheduled = False
@@ -488,6 +491,9 @@ class SimulatedMember:
         self.on_point(self, "before message")
 
     def _after_disk_step(self, is_last: bool) -> None:
+        if self.crash_at_install and self.is_installing and not is_last:
+            self.crash_at_install = False
+            raise PowerCutError
         if self.crash_after:
             self.crash_after -= 1
             if not self.crash_after:

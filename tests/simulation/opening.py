@@ -113,4 +113,5 @@ def _settings(cluster: ClusterPlan) -> ReplicaSettings:
         watches_per_session_max=cluster.watches_per_session_max,
         catch_up_changes=cluster.catch_up_changes,
         digest_interval=cluster.digest_interval,
+        disk_stall_ms=cluster.disk_stall_ms,
     )

@@ -48,6 +48,7 @@ class ClusterPlan:
     catch_up_changes: int = 1000
     cache_bytes: int = 1 << 20  # of the tree
     pump_delay_us: int = 50
+    disk_stall_ms: int = 3000
 
 
 @dataclass(slots=True)

@@ -34,6 +34,7 @@ from tests.simulation.world import MILLISECOND, SECOND, TraceEvent, World
 _NAMED = re.compile(r"^([RGZSCWKL]\d+)\b:? ?(.*)", re.DOTALL)
 _LOOK_NS = 100 * MILLISECOND
 _LIVENESS_NS_MAX = 150 * SECOND
+_CATCHING_UP_NS_MAX = 75 * SECOND  # a snapshot stream whose last word is lost is given up after 30 s
 
 
 @dataclass(slots=True)
@@ -158,7 +159,7 @@ class Simulation:
         )
         self._within(_LIVENESS_NS_MAX, "L3", lambda: self.fleet.is_done, self._explain_clients)
         self._within(self._longest_timeout_ns() + 10 * SECOND, "L4", self._dead_are_gone, self._explain_dead)
-        self._within(30 * SECOND, "L2", lambda: _agree(self.core()), self._explain)
+        self._within(_CATCHING_UP_NS_MAX, "L2", lambda: _agree(self.core()), self._explain)
         self._within(10 * SECOND, "L5", lambda: _are_idle(self.core()), self._explain)
         for member in self.core():
             member.machine.verify()

@@ -266,6 +266,7 @@ class SnapshotReceiver:
             (member.write_ns(), lambda: disk.write_log(change)),
             (member.sync_ns(), disk.sync_log),
         ]
+        member.is_installing = True
         member.on_storage_thread(steps, lambda: self._installed(persist, incoming))
 
     def _installed(self, persist: Persist, incoming: _Incoming) -> None:
@@ -274,6 +275,7 @@ class SnapshotReceiver:
         member.replica.persisted(persist)
         member.replace_tree(incoming.files)
         self._offered = None
+        member.is_installing = False
         member.world.trace(member.name, "snapshot-installed", incoming.index)
         self._answer(incoming.peer, incoming.index, done=True)
         member.sender.old_tree_gone()
