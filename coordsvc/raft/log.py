@@ -145,9 +145,15 @@ class Log:
         return term > self.last_term or (term == self.last_term and index >= self.last_index)
 
     def slice(self, low: Index, high: Index, bytes_max: int) -> list[Entry]:
-        """Return entries of [low, high) within `bytes_max`: at least one, perhaps fewer than would fit."""
+        """Return entries of [low, high) within `bytes_max`: at least one, perhaps fewer than would fit.
+
+        Raises:
+            Compacted: `low` is not in the log any more.
+        """
         window_first = self._window_first
         if low < window_first:
+            if self.snapshot is not None:
+                raise Compacted(low)  # The storage still shows the log that the snapshot replaces.
             return self._storage.entries(low, min(high, window_first), bytes_max)
         window = self._window
         start, stop = low - window_first, high - window_first

@@ -253,6 +253,14 @@ class TestSnapshots:
         assert (log.applied, log.applying, log.stable) == (10, 10, 11)
         assert (storage.first_index(), storage.last_index()) == (11, 11)
 
+    def test_entries_that_a_pending_snapshot_replaces_are_not_shown(self) -> None:
+        """The storage has them until the snapshot is durable; they may be a dead leader's."""
+        log = log_on(stored(1, 1, 2, 2))
+        log.restore(snapshot_at(3, 3))
+
+        with pytest.raises(Compacted):
+            log.slice(3, 4, 0)
+
     def test_nothing_is_handed_out_for_apply_while_a_snapshot_is_pending(self) -> None:
         storage = stored(1, 1, 1)
         log = log_on(storage, commit=3)
