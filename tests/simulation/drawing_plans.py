@@ -96,7 +96,9 @@ def _draw_network(world: World, network: NetworkPlan) -> None:
     network.latency_ns_mean = world.draw_log(100_000, 15_000_000, "latency mean")
     network.stall_timeout_ms = world.draw_log(1_000, 10_000, "stall")
     if world.chance(0.1, "small queues"):
-        network.queue_batches_max = world.draw_log(4, 40, "queue")
+        network.queue_batches_max = world.draw_log(
+            20, 100, "queue"
+        )  # more than the chunks of a snapshot in flight
     if world.chance(0.3, "raw"):
         network.is_raw = True
         if world.chance(0.7, "loss"):

@@ -249,6 +249,8 @@ def plan_of(seed: int) -> Plan:
     """Draw everything about the run of a seed."""
     plan = draw_plan(seed)
     workload = draw_workload(World(seed))
+    if workload.lock_clients:  # A lock needs watches, and a program that contends for two needs several.
+        plan.cluster.watches_per_session_max = max(20, plan.cluster.watches_per_session_max)
     plan.workload = {name: getattr(workload, name) for name in Workload.__slots__}
     return plan
 
