@@ -271,7 +271,6 @@ class Life:
             noted.lost_ns = now_ns
             noted.lost_by_word = client.is_told
         elif noted is not None and client.close_sent_ns is not None:
-            noted.close_sent_ns = client.close_sent_ns
             noted.closed_ns = now_ns if client.is_told else None
         self.note_renewal()
         if state is State.CLOSED:
@@ -280,6 +279,8 @@ class Life:
     def note_renewal(self) -> None:
         """Write down until when the client holds its session for alive."""
         client, noted = self.client, self._session
+        if noted is not None and client.close_sent_ns is not None:
+            noted.close_sent_ns = client.close_sent_ns  # Also if it is told that the session was over.
         if noted is not None and noted.lost_ns is None:
             noted.renewed_ns = client.renewed_ns
             valid_s = client.core.valid_until
