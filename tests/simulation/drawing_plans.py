@@ -8,6 +8,7 @@ Rule of this file: every decision is a draw by its own name, so that a new class
 
 from __future__ import annotations
 
+from tests.simulation.dramas import draw_dramas
 from tests.simulation.plan import SPARE_NAMES, ClusterPlan, Fault, NetworkPlan, Plan
 from tests.simulation.world import World
 
@@ -99,14 +100,14 @@ def _draw_network(world: World, network: NetworkPlan) -> None:
         network.queue_batches_max = world.draw_log(
             20, 100, "queue"
         )  # more than the chunks of a snapshot in flight
-    if world.chance(0.3, "raw"):
+    if world.chance(0.4, "raw"):
         network.is_raw = True
         if world.chance(0.7, "loss"):
-            network.loss = world.draw_log(1, 250, "loss rate") / 1000
+            network.loss = world.draw_log(5, 300, "loss rate") / 1000
         if world.chance(0.6, "repeat"):
-            network.repeat = world.draw_log(1, 300, "repeat rate") / 1000
+            network.repeat = world.draw_log(5, 300, "repeat rate") / 1000
         if world.chance(0.6, "reorder"):
-            network.reorder = world.draw_log(1, 400, "reorder rate") / 1000
+            network.reorder = world.draw_log(5, 400, "reorder rate") / 1000
             network.reorder_ns_max = world.draw_log(2_000_000, 1_000_000_000, "reorder by")
 
 
@@ -126,6 +127,7 @@ def _draw_faults(world: World, plan: Plan) -> list[Fault]:
             if fault is not None:
                 faults.append(fault)
     faults += _draw_membership(world, plan)
+    faults += draw_dramas(world, plan)
     faults.sort(key=lambda fault: fault.at_ms)
     return faults
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from tests.simulation.client_links import ClientNetwork
+from tests.simulation.clients.crowd import Crowd
 from tests.simulation.members import SimulatedMember
 from tests.simulation.network import PeerNetwork
 from tests.simulation.operators import Operators
@@ -56,8 +57,10 @@ class Faults:
         clients: ClientNetwork,
         weather: FaultyWeather,
         operators: Operators,
+        crowd: Crowd,
     ) -> None:
         self.operators = operators
+        self.crowd = crowd
         self.world = world
         self.plan = plan
         self.members = members
@@ -179,6 +182,11 @@ class Faults:
             member.resume()
 
         return go_on
+
+    def _crowd(self, fault: Fault, member: SimulatedMember) -> Undo:
+        """No fault by itself: people who call just this member, whatever befalls it."""
+        self.crowd.gather(member.name, fault.amount, fault.duration_ms)
+        return _nothing
 
     def _late_ticks(self, fault: Fault, member: SimulatedMember) -> Undo:
         member.late_ticks_ms = 2 * self.plan.cluster.election_ticks * self.plan.cluster.tick_ms

@@ -73,7 +73,14 @@ class Simulation:
         for member in self.members.values():
             member.on_settled = self.operators.settled
         self.faults = Faults(
-            world, plan, self.members, self.network, self.clients, self.weather, self.operators
+            world,
+            plan,
+            self.members,
+            self.network,
+            self.clients,
+            self.weather,
+            self.operators,
+            self.fleet.crowd,
         )
         self.healed_ns: int | None = None
         self._core: list[SimulatedMember] = []
