@@ -1,4 +1,4 @@
-"""Faults that come together, because apart they hurt nobody: what happens to leaders, and to their successors.
+"""Faults that come together, because apart they hurt nobody: what befalls leaders and their successors.
 
 Most mistakes of consensus need several things in a row: entries that one leader alone has, another that is
 elected without them, and a third that meets both. Independent faults come to that once in many hundred runs.

@@ -66,7 +66,9 @@ def _draw_cluster(world: World, cluster: ClusterPlan) -> None:
         if world.draw_below(100, "extreme", name) < percent:
             setattr(cluster, name, value)
 
-    extreme(20, "append_bytes_max", 1)
+    cluster.pre_vote = not world.chance(0.12, "without pre-vote")
+    cluster.check_quorum = not world.chance(0.12, "without check of the quorum")
+    extreme(35, "append_bytes_max", 1)
     extreme(15, "inflight_messages_max", 1)
     extreme(10, "inflight_messages_max", 2)
     extreme(15, "committed_bytes_max", 1)

@@ -113,6 +113,8 @@ class SimulatedMember:
         self._process = 0
         self._replica: Replica | None = None
         self._paused = False
+        self._is_waking = False  # it has stood still, and handles what has gathered
+        self._resumes = 0
         self._held: list[tuple[int, Callable[[], None]]] = []
         self._pump_scheduled = False
         self._secrets = 0
@@ -149,6 +151,7 @@ class SimulatedMember:
         self.peers = {}
         self.is_installing = False
         self._paused = False
+        self._is_waking = False
         self._held.clear()
         self._pump_scheduled = False
         self.storage = StorageThread(self.world, self._storage_failed)
@@ -222,9 +225,23 @@ class SimulatedMember:
             return
         self.world.trace(self.name, "resume")
         self._paused = False
-        held, self._held = self._held, []
-        for process, handler in held:
-            self.feed(process, handler)
+        self._resumes += 1
+        self._wake_up(self._process, self._resumes)
+
+    def _wake_up(self, process: int, resumes: int) -> None:
+        """Handle what has gathered in its order, in passes as an event loop does; what comes now waits."""
+        if process != self._process or self._paused or resumes != self._resumes:
+            return
+        self._is_waking = bool(self._held)
+        if not self._held:
+            return
+        most = max(8, len(self._held))
+        count = 1 + self.world.draw_below(most, "wake up", self.name, resumes, len(self._held))
+        now, self._held = self._held[:count], self._held[count:]
+        for number, handler in now:
+            self._handle(number, handler)
+        delay_ns = self.plan.cluster.pump_delay_us * MICROSECOND
+        self.world.at(delay_ns, lambda: self._wake_up(process, resumes))
 
     @property
     def is_paused(self) -> bool:
@@ -254,8 +271,13 @@ class SimulatedMember:
         """Have this process handle an input; when it stands still, later; never in another process."""
         if process != self._process or not self.is_up:
             return
-        if self._paused:
+        if self._paused or self._is_waking:
             self._held.append((process, handler))
+            return
+        self._handle(process, handler)
+
+    def _handle(self, process: int, handler: Callable[[], None]) -> None:
+        if process != self._process or not self.is_up:
             return
         self._guarded(handler)
         if process == self._process:  # It may have ended meanwhile.

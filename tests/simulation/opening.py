@@ -96,6 +96,8 @@ def _raft_config(name: str, cluster: ClusterPlan) -> RaftConfig:
         name,
         election_ticks=cluster.election_ticks,
         heartbeat_ticks=cluster.heartbeat_ticks,
+        pre_vote=cluster.pre_vote,
+        check_quorum=cluster.check_quorum,
         append_bytes_max=cluster.append_bytes_max,
         inflight_messages_max=cluster.inflight_messages_max,
         uncommitted_bytes_max=cluster.uncommitted_bytes_max,

@@ -28,6 +28,8 @@ class ClusterPlan:
     tick_ms: int = 100
     election_ticks: int = 10
     heartbeat_ticks: int = 1
+    pre_vote: bool = True
+    check_quorum: bool = True
     append_bytes_max: int = 1 << 20
     inflight_messages_max: int = 256
     committed_bytes_max: int = 4 << 20

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 from tests.checkers.history import History
 from tests.simulation.clients.application import Application
+from tests.simulation.clients.crowd import Crowd
 from tests.simulation.clients.fenced_resource import FencedResource
 from tests.simulation.clients.lock_application import ELECTION, LOCK, LockApplication, LockLife
 from tests.simulation.clients.notebook import Notebook
@@ -27,6 +28,7 @@ class Fleet:
             Application(world, workload, f"client{number}", members, self.notebook)
             for number in range(workload.clients)
         ]
+        self.crowd = Crowd(world, members, self.notebook)
         resources = {path: FencedResource(world, path, self.notebook) for path in (LOCK, ELECTION)}
         self.contenders = [
             LockApplication(world, workload, f"locker{number}", members, self.notebook, resources)
@@ -36,6 +38,8 @@ class Fleet:
     @property
     def is_done(self) -> bool:
         """Whether every client has asked all that it wants to ask, and everything has ended."""
+        if self.crowd.pending_count:
+            return False
         for application in self.applications:
             if not application.is_done:
                 return False
@@ -55,11 +59,14 @@ class Fleet:
         """The faults are over: from now on everything that clients ask for must come to its end."""
         for application in self.applications:
             application.calm()
+        self.crowd.calm()
         for contender in self.contenders:
             contender.calm()
 
     def unfinished(self) -> list[str]:
         """Say what has not come to its end, for the report of a run that is stuck."""
+        if self.crowd.pending_count:
+            return [f"{self.crowd.pending_count} calls without a session"]
         stuck = [application.explain() for application in self.applications if not application.is_done]
         return stuck + [contender.explain() for contender in self.contenders if not contender.is_done]
 
