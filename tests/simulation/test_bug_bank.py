@@ -18,16 +18,17 @@ def test_there_are_enough_bugs_with_names_of_their_own() -> None:
 
 @pytest.mark.parametrize("bug", BUGS, ids=[bug.name for bug in BUGS])
 def test_a_bug_fits_the_code(bug: Bug) -> None:
-    text = (ROOT / bug.file).read_text(encoding="utf-8")
+    for file in bug.files:
+        text = (ROOT / file).read_text(encoding="utf-8")
 
-    planted = bug.planted_in(text)
+        planted = bug.planted_in(file, text)
 
-    assert planted != text
-    compile(planted, bug.file, "exec")
+        assert planted != text
+        compile(planted, file, "exec")
 
 
 def test_a_bug_that_no_longer_fits_is_an_error() -> None:
-    bug = Bug("gone", "", "consensus", "file.py", (Edit("not there", ""),))
+    bug = Bug("gone", "", "consensus", "file.py", (Edit("file.py", "not there", ""),))
 
     with pytest.raises(BugDoesNotFitError, match="0 times"):
-        bug.planted_in("some text")
+        bug.planted_in("file.py", "some text")

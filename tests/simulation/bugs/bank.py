@@ -23,13 +23,18 @@ class BugDoesNotFitError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Edit:
+    file: str
     before: str
     after: str
 
 
 @dataclass(frozen=True, slots=True)
 class Bug:
-    """One mistake. `edits` are all in `file`, a path below the root of the repository."""
+    """One mistake. `file` is a path below the root of the repository; an edit may name another one.
+
+    Some mistakes are harmless as long as something else stands behind them; those come together with a
+    second edit that takes that away, and their stories say so.
+    """
 
     name: str
     story: str
@@ -37,17 +42,24 @@ class Bug:
     file: str
     edits: tuple[Edit, ...]
 
-    def planted_in(self, text: str) -> str:
-        """Return the text of the file with the bug in it.
+    @property
+    def files(self) -> tuple[str, ...]:
+        """Return every file that it changes, once."""
+        return tuple(dict.fromkeys(edit.file for edit in self.edits))
+
+    def planted_in(self, file: str, text: str) -> str:
+        """Return the text of that file with the bug in it.
 
         Raises:
             BugDoesNotFitError: What it replaces is not there exactly once.
         """
         for edit in self.edits:
+            if edit.file != file:
+                continue
             count = text.count(edit.before)
             if count != 1:
                 raise BugDoesNotFitError(
-                    f"bug {self.name}: {self.file} holds what it replaces {count} times instead of once:"
+                    f"bug {self.name}: {file} holds what it replaces {count} times instead of once:"
                     f"\n{edit.before}"
                 )
             text = text.replace(edit.before, edit.after)
@@ -72,7 +84,7 @@ def _bugs_of(layer: str) -> Iterator[Bug]:
             entry["story"],
             layer,
             entry["file"],
-            tuple(Edit(edit["before"], edit["after"]) for edit in edits),
+            tuple(Edit(edit.get("file", entry["file"]), edit["before"], edit["after"]) for edit in edits),
         )
 
 
@@ -88,5 +100,6 @@ def copy_sources(target: Path) -> None:
 
 def plant(bug: Bug, target: Path) -> None:
     """Put the bug into the copy at `target`."""
-    path = target / bug.file
-    path.write_text(bug.planted_in(path.read_text(encoding="utf-8")), encoding="utf-8")
+    for file in bug.files:
+        path = target / file
+        path.write_text(bug.planted_in(file, path.read_text(encoding="utf-8")), encoding="utf-8")
