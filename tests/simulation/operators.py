@@ -48,8 +48,12 @@ class Operators:
         self._joins = 0
 
     def end(self) -> None:
-        """Nothing new is begun; what is under way may come to its end."""
+        """Nothing new is begun: whom the healing buries is not missed yet. What is in the log goes on."""
         self._is_over = True
+        for member in self.members.values():
+            request = member.replica._changes._request if member.is_up else None
+            if request is not None and not request.proposed:
+                member.replica.forget_change(request)
 
     def carry_out(self, fault: Fault) -> None:
         """Begin what the plan says, if it makes sense now."""
@@ -167,6 +171,8 @@ class Operators:
         self._try(change, force, 0, done or _as_it_may_be)
 
     def _try(self, change: Change, force: bool, tries: int, done: Done) -> None:
+        if self._is_over:
+            return
         leader = self.leader()
         if leader is None or leader.is_paused:
             self._again(change, force, tries, done)
