@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, TypeVar
 
-from coordsvc.codec.addresses import WILDCARD_HOSTS, AddressFormError, split_host_and_port
+from coordsvc.codec.addresses import WILDCARD_HOSTS, AddressFormError, check_host_and_port
 from coordsvc.statemachine.types import Limits
 
 DEFAULT_NAME: Final = "coordsvc-1"
@@ -232,7 +232,7 @@ def load_config(
 def split_address(setting: str, address: str, *, port_min: int = 1) -> tuple[str, int]:
     """Take `host:port` or `[ipv6]:port` apart."""
     try:
-        return split_host_and_port(address, port_min=port_min)
+        return check_host_and_port(address, port_min=port_min)
     except AddressFormError as error:
         raise ConfigError(f"{setting}: {error}") from None
 

@@ -5,7 +5,12 @@ Rule of this file: functions of a configuration and a change; who leads, and who
 
 from __future__ import annotations
 
-from coordsvc.codec.addresses import WILDCARD_HOSTS, split_host_and_port
+from coordsvc.codec.addresses import (
+    WILDCARD_HOSTS,
+    AddressFormError,
+    check_host_and_port,
+    split_host_and_port,
+)
 from coordsvc.codec.cluster_configuration import (
     MEMBERS_MAX,
     ClusterConfiguration,
@@ -103,7 +108,7 @@ def explain_unfit_joiner(name: NodeId, change: JoinMember, in_force: ClusterConf
 
 def explain_unfit(record: MemberRecord, in_force: ClusterConfiguration, *, is_new: bool) -> Failure | None:
     """Say why a member with this name and these addresses cannot be there."""
-    problem = explain_bad_record(record)
+    problem = explain_bad_record(record) or _explain_bad_addresses(record)
     if problem:
         return Failure(ErrorCode.INVALID_ARGUMENT, problem)
     for one in (record, *in_force.members):
@@ -122,6 +127,17 @@ def explain_unfit(record: MemberRecord, in_force: ClusterConfiguration, *, is_ne
     if is_new and len(in_force.members) >= MEMBERS_MAX:
         return Failure(ErrorCode.LIMIT_EXCEEDED, f"a cluster has {MEMBERS_MAX} members at most")
     return None
+
+
+def _explain_bad_addresses(record: MemberRecord) -> str:
+    """Once in the log an address is dialled by everybody, so it is looked at more closely before."""
+    try:
+        check_host_and_port(record.peer_address)
+        if record.client_address:
+            check_host_and_port(record.client_address)
+    except AddressFormError as error:
+        return f"member {record.name}: {error}"
+    return ""
 
 
 def no_member(name: NodeId, in_force: ClusterConfiguration, advice: str = "") -> Failure:

@@ -19,6 +19,7 @@ from functools import partial
 
 from coordproto.v1 import coordination_pb2, peer_pb2
 from coordsvc.api.gateway import Arguments, ClientHandle, Result, TransferRefusedError
+from coordsvc.codec.addresses import split_host_and_port
 from coordsvc.codec.cluster_configuration import ClusterConfiguration, MemberRecord
 from coordsvc.config import ServerConfig, split_address
 from coordsvc.raft.ready import Persist
@@ -305,7 +306,7 @@ class Member:
 
     def _link_to(self, members: dict[str, MemberRecord]) -> None:
         self.links.set_members(
-            {name: split_address(name, record.peer_address) for name, record in members.items()}
+            {name: split_host_and_port(record.peer_address) for name, record in members.items()}
         )
 
     # -----------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from google.protobuf.message import DecodeError
 
 from coordproto.v1 import peer_pb2
-from coordsvc.codec.addresses import AddressFormError, split_host_and_port
+from coordsvc.codec.addresses import AddressFormError, check_host_and_port
 
 PROTOCOL = 1
 HELLO_BYTES_MAX = 4096
@@ -123,7 +123,7 @@ def read_hello(frame: bytes, me: Identity, expected: Container[str] | None = Non
     try:
         for address in (hello.peer_address, hello.client_address):
             if address:
-                split_host_and_port(address)
+                check_host_and_port(address)
     except AddressFormError as error:
         raise Unwelcome(f"wrong address of member '{printable(name)}': {printable(str(error))}") from error
     return Greeted(name, hello.client_address, hello.member_id, hello.peer_address, hello.configuration_index)

@@ -85,6 +85,7 @@ class PeerLinks:
         for peer, link in list(self._outgoing.items()):
             if addresses.get(peer) != link.address:
                 self._end_link(peer, link)
+        for peer in self._listener.peers:
             if peer not in addresses:
                 self._listener.drop(peer)
         for peer, address in addresses.items():

@@ -102,6 +102,11 @@ class Listener:
         for connection in (*self._strangers, *self._links.values()):
             connection.abort()
 
+    @property
+    def peers(self) -> tuple[str, ...]:
+        """Who is linked to us now."""
+        return tuple(self._links)
+
     def drop(self, peer: str) -> None:
         """End the link from this peer: it is no member any more. It hears so when it dials again."""
         connection = self._links.get(peer)

@@ -130,11 +130,10 @@ class OutgoingLink:
     async def _dial(self, connection: _Connection) -> Greeted | None:
         """Connect and greet. Returns None, after saying why, if that failed."""
         self._dial_now.clear()
-        loop = asyncio.get_running_loop()
         host, port = self._address
         try:
             async with asyncio.timeout(self._settings.greeting_timeout_s):
-                await loop.create_connection(lambda: connection, host, port, ssl=self._ssl_context)
+                await self._connect(connection)
                 greeted = await connection.greeted
             unwelcome = self._admit(greeted)
             if unwelcome is None:
@@ -149,6 +148,17 @@ class OutgoingLink:
         except OSError as error:
             self._complain(f"cannot reach member '{self._peer}' at {host}:{port}: {error}; still trying")
         return None
+
+    async def _connect(self, connection: _Connection) -> None:
+        """Connect. Raises OSError, also for an address that nobody can look up."""
+        host, port = self._address
+        loop = asyncio.get_running_loop()
+        try:
+            await loop.create_connection(lambda: connection, host, port, ssl=self._ssl_context)
+        except ValueError as error:
+            # `getaddrinfo` raises UnicodeError for a host that no name server could be asked for. The address
+            # is in the log of the cluster: it must not end this member, which may be the one that corrects it.
+            raise OSError(f"{host!r} is no host: {error}") from error
 
     async def _serve(self, connection: _Connection, greeted: Greeted) -> None:
         if connection.is_lost:

@@ -62,7 +62,7 @@ def test_a_refusal_says_why_to_programs_too() -> None:
     assert (refused.value.cause, refused.value.configuration_index) == (peer_pb2.REFUSAL_NOT_A_MEMBER, 40)
 
 
-@pytest.mark.parametrize("address", ["nowhere", "h:99999"])
+@pytest.mark.parametrize("address", ["nowhere", "h:99999", "10.0.0..4:7401", "[,=]:1"])
 def test_an_address_that_is_none_is_refused(address: str) -> None:
     with pytest.raises(Unwelcome, match="wrong address of member 'a'"):
         read_hello(Identity("cluster-1", "a", "", 1, address).hello_to("b"), ME)

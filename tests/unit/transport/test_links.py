@@ -190,6 +190,16 @@ class TestMembersComeAndGo:
             assert not a.links.send("b", numbered(0))
             assert a.links.queued_bytes("b") == 0
 
+    async def test_one_that_was_let_in_and_is_not_among_the_members_is_cut_off_too(self) -> None:
+        """It was never dialled: nobody knew where it is."""
+        sockets = {name: bound_socket() for name in "ab"}
+        a = make_member("a", sockets["a"], {}, admit=lambda _: None)
+        b = make_member("b", sockets["b"], {"a": sockets["a"].getsockname()}, admit=lambda _: None)
+        async with running(a, b):
+            await b.wait_up()
+            a.links.set_members({})
+            await b.wait(lambda: len(b.downs) == 1)
+
     async def test_a_member_that_moves_is_dialled_where_it_is_now(self) -> None:
         a, b = make_cluster("a", "b")
         async with running(a, b):

@@ -303,3 +303,22 @@ async def test_a_peer_that_is_heard_from_is_dialled_without_further_delay() -> N
         async with running(peer):
             await member.wait_up()
             await peer.wait_up()
+
+
+@pytest.mark.parametrize("host", ["10.0.0..4", ".x", "a" * 64, "a\x00b", "\ud800"])
+async def test_an_address_that_nobody_can_look_up_ends_no_member(
+    caplog: pytest.LogCaptureFixture, host: str
+) -> None:
+    """It may be in the log of the cluster, from where everybody has it."""
+    b_socket = bound_socket()
+    a = make_member("a", bound_socket(), {"b": b_socket.getsockname(), "c": (host, 7401)})
+    complaints = complaints_of(a)
+    b = make_member("b", b_socket, {"a": await a.links.listen()})
+    async with running(a, b):
+        await a.wait(lambda: sum("cannot reach member 'c'" in text for text in complaints) >= 2)
+        await a.wait_up()
+        assert a.links.send("b", numbered(1))
+        await b.wait(lambda: b.numbers() == [1])
+        assert a.task is not None
+        assert not a.task.done()
+    assert "is no host" in caplog.text
