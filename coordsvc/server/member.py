@@ -231,6 +231,7 @@ class Member:
 
     def _on_link_up(self, peer: str, client_address: str) -> None:
         self.replica.peer_up(peer, client_address)
+        self.receiver.link_up(peer)
         self.changed()
 
     def _on_link_down(self, peer: str, closed_by_host: bool) -> None:

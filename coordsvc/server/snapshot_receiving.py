@@ -46,6 +46,12 @@ class SnapshotReceiver:
         self._queue: asyncio.Queue[tuple[str, peer_pb2.SnapshotChunk]] = asyncio.Queue(_QUEUE_CHUNKS)
         self._incoming: _Incoming | None = None
         self._offered: tuple[SnapshotMetadata, _Incoming] | None = None
+        self._last_answer: tuple[str, bytes] | None = None
+
+    def link_up(self, peer: str) -> None:
+        """Say again what was said last: a sender that never hears the end waits long, and sends no log."""
+        if self._last_answer is not None and self._last_answer[0] == peer:
+            self._member.links.send(peer, [self._last_answer[1]])
 
     def take(self, peer: str, chunk: peer_pb2.SnapshotChunk) -> None:
         """Take in a chunk. The sender keeps a small window: if the queue is full it breaks the rules."""
@@ -148,7 +154,8 @@ class SnapshotReceiver:
         self, peer: str, index: int, *, received: int = 0, done: bool = False, failed: bool = False
     ) -> None:
         status = peer_pb2.SnapshotStatus(index=index, received=received, done=done, failed=failed)
-        self._member.links.send(peer, [peer_pb2.PeerFrame(snapshot_status=status).SerializeToString()])
+        self._last_answer = (peer, peer_pb2.PeerFrame(snapshot_status=status).SerializeToString())
+        self._member.links.send(peer, [self._last_answer[1]])
 
 
 def _verify(builder: SnapshotBuilder, metadata: SnapshotMetadata, member: Member) -> None:

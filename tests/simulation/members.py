@@ -329,6 +329,7 @@ class SimulatedMember:
 
     def link_up(self, peer: str, client_address: str) -> None:
         self.replica.peer_up(peer, client_address)
+        self.receiver.link_up(peer)
 
     def link_down(self, peer: str, *, closed_by_host: bool) -> None:
         self.replica.peer_down(peer, closed_by_host=closed_by_host)

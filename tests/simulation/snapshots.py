@@ -181,6 +181,12 @@ class SnapshotReceiver:
         self._incoming: _Incoming | None = None
         self._finishing: _Incoming | None = None
         self._offered: tuple[SnapshotMetadata, _Incoming] | None = None
+        self._last_answer: tuple[str, bytes] | None = None
+
+    def link_up(self, peer: str) -> None:
+        """Say again what was said last."""
+        if self._last_answer is not None and self._last_answer[0] == peer:
+            self._member.send(peer, [self._last_answer[1]])
 
     def take(self, peer: str, chunk: peer_pb2.SnapshotChunk) -> None:
         """Take in a chunk."""
@@ -284,7 +290,8 @@ class SnapshotReceiver:
         self, peer: str, index: int, *, received: int = 0, done: bool = False, failed: bool = False
     ) -> None:
         status = peer_pb2.SnapshotStatus(index=index, received=received, done=done, failed=failed)
-        self._member.send(peer, [peer_pb2.PeerFrame(snapshot_status=status).SerializeToString()])
+        self._last_answer = (peer, peer_pb2.PeerFrame(snapshot_status=status).SerializeToString())
+        self._member.send(peer, [self._last_answer[1]])
 
 
 def _read_it() -> None:

@@ -1,4 +1,4 @@
-"""A received tree that is not what it claims to be is refused, and ends nobody."""
+"""A received tree that is not what it claims to be is refused, and ends nobody; the sender hears the end."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
+from coordproto.v1 import peer_pb2
 from coordsvc.raft.types import Configuration, SnapshotMetadata
-from coordsvc.server.snapshot_receiving import _verify
+from coordsvc.server.snapshot_receiving import SnapshotReceiver, _verify
 from coordsvc.statemachine.types import Limits
 from coordsvc.storage.data_directory import DataDirectory
 from coordsvc.storage.errors import SnapshotRefused
@@ -28,3 +29,23 @@ def test_an_empty_tree_is_no_snapshot(tmp_path: Path, index: int) -> None:
         _verify(builder, metadata, member)
     builder.abort()
     directory.close()
+
+
+async def test_the_last_word_is_said_again_when_the_link_comes_back() -> None:
+    """It may have been lost with the link; without it the sender would wait for its patience to end."""
+    sent: list[tuple[str, peer_pb2.SnapshotStatus]] = []
+
+    def send(peer: str, frames: list[bytes]) -> bool:
+        sent.extend((peer, peer_pb2.PeerFrame.FromString(frame).snapshot_status) for frame in frames)
+        return False
+
+    member: Any = SimpleNamespace(links=SimpleNamespace(send=send))
+    receiver = SnapshotReceiver(member)
+    receiver.link_up("a")
+    assert sent == []
+
+    receiver._answer("a", 41, done=True)
+    receiver.link_up("b")
+    receiver.link_up("a")
+
+    assert sent == [("a", peer_pb2.SnapshotStatus(index=41, done=True))] * 2
