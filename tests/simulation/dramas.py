@@ -23,15 +23,17 @@ def draw_dramas(world: World, plan: Plan) -> list[Fault]:
     faults: list[Fault] = []
     for number in range(1 + world.draw_below(_COUNT_MAX, "drama count")):
         drama = _Drama(world, plan, number)
-        kind = world.draw_below(5, "drama", number)
+        kind = world.draw_below(7, "drama", number)
         if kind <= 1:
             faults += drama.relay()
         elif kind == 2:
             faults += drama.sleep()
         elif kind == 3:
             faults += drama.long_absence()
-        else:
+        elif kind == 4:
             faults += drama.torn_leaders()
+        else:
+            faults += drama.reform()
     return faults
 
 
@@ -129,4 +131,37 @@ class _Drama:
                 )
             )
             at_ms += self._elections(100, 350, "next", stage)
+        return faults
+
+    def reform(self) -> list[Fault]:
+        """The membership is changed, and each change costs a leader; its successors are asked at once."""
+        names = self.plan.voters() + self.plan.learners()
+        at_ms = self._start_ms()
+        faults = [Fault(at_ms // 2, "join")] if self._below(2, "join") else []
+        for stage in range(2 + self._below(3, "stages")):
+            how = self._below(4, "how", stage)
+            if how:
+                faults.append(
+                    Fault(
+                        at_ms,
+                        "crash_at_change" if how == 1 else "cut_leader_at_change",
+                        duration_ms=self._elections(50, 500, "costs", stage),
+                        amount=1 + self._below(5, "after", stage)
+                        if how == 1
+                        else self._below(4, "way", stage),
+                        is_total=self._below(2, "total", stage) == 0,
+                    )
+                )
+            for change in range(1 + self._below(2, "changes", stage)):
+                kinds = ("promote", "promote", "replace", "replace", "remove", "demote_leader", "join")
+                faults.append(
+                    Fault(
+                        at_ms + self._below(20, "soon", stage, change),
+                        kinds[self._below(len(kinds), "kind", stage, change)],
+                        names[self._below(len(names), "who", stage, change)],
+                        amount=self._below(0xFFFF, "whom", stage, change),
+                        is_total=self._below(2, "force", stage, change) == 0,
+                    )
+                )
+            at_ms += self._elections(10, 400, "next", stage)
         return faults

@@ -7,6 +7,7 @@ protocol need not survive: a disk that was lost never comes back under its old n
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from tests.simulation.client_links import ClientNetwork
 from tests.simulation.clients.crowd import Crowd
@@ -16,6 +17,7 @@ from tests.simulation.operators import Operators
 from tests.simulation.plan import Fault, Plan
 from tests.simulation.world import MILLISECOND, World
 
+AT_CHANGE_KINDS = ("crash_at_change", "cut_leader_at_change")  # they wait for the next change
 MEMBERSHIP_KINDS = ("join", "promote", "remove", "replace", "wipe", "demote_leader")
 
 _OUT_ONLY, _IN_ONLY = 2, 3  # directions of `cut_leader`; anything else: both
@@ -71,6 +73,7 @@ class Faults:
         self._is_over = False
         self._lasting: dict[int, Undo] = {}
         self._number = 0
+        self._at_change: list[Fault] = []
 
     def schedule(self) -> None:
         for number, fault in enumerate(self.plan.faults):
@@ -80,6 +83,7 @@ class Faults:
         """The safety phase is over: everything that lasts is undone."""
         self._is_over = True
         self.operators.end()
+        self._at_change.clear()
         lasting, self._lasting = self._lasting, {}
         for undo in lasting.values():
             undo()
@@ -87,6 +91,16 @@ class Faults:
             member.disk.fails_after = None
             member.crash_after = 0
             member.crash_at_install = False
+
+    def configuration_proposed(self, member: SimulatedMember) -> None:
+        """A leader has appended a configuration: that is when some faults of the plan have waited for it."""
+        if not self._at_change:
+            return
+        waiting = self._at_change.pop(0)
+        kind = waiting.kind.removesuffix("_at_change")
+        fault = replace(waiting, kind=kind, member=member.name)
+        self._number += 1
+        self._beginning(-self._number, fault)()
 
     def _beginning(self, number: int, fault: Fault) -> Callable[[], None]:
         def begin() -> None:
@@ -108,6 +122,9 @@ class Faults:
 
     def _carry_out(self, fault: Fault) -> Undo | None:
         """Begin a fault. Returns how to end it; None if it found nobody to hit."""
+        if fault.kind in AT_CHANGE_KINDS:
+            self._at_change.append(fault)
+            return None
         if fault.kind in MEMBERSHIP_KINDS:
             self.operators.carry_out(fault)
             return None

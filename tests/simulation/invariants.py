@@ -116,6 +116,11 @@ class Invariants:
             self.probes.hit("a configuration was rolled back")
             return
         hit = self.probes.hit
+        state = node.state
+        if node.is_leader and state.log.term(index) == state.term:
+            assert state.log.commit >= state.term_start, (
+                f"R12: {member.name} changes the membership before it has committed anything in its term"
+            )
         if after.voters_outgoing:
             hit("a configuration was joint")
         earlier = {*before.voters, *before.learners, *before.voters_outgoing}

@@ -103,6 +103,7 @@ class SimulatedMember:
             history_changes=plan.cluster.history_changes, results_per_session=plan.cluster.results_per_session
         )
         self.on_point: Callable[[SimulatedMember, str], None] = _no_point
+        self.on_change: Callable[[SimulatedMember], None] = _not_minded
         self.last_error = ""
         self.on_settled: Callable[[ChangeRequest], None] = _nobody_waits
         self.crash_after = 0  # not 0: so many steps of the disk, and then a crash
@@ -426,6 +427,8 @@ class SimulatedMember:
             if probe is not None:
                 self.ledger.probes.hit(probe)
             self.world.trace(self.name, event, *fields.values())
+            if event == "configuration_proposed":
+                self.on_change(self)
         if effects.members is not None:
             self._link_to(dict.fromkeys(effects.members))
         for peer, frames in effects.frames.items():
@@ -564,6 +567,10 @@ class SimulatedMember:
 
 def _nobody_waits(_request: ChangeRequest) -> None:
     """A change of the membership has ended, and nobody asked for it here."""
+
+
+def _not_minded(_member: SimulatedMember) -> None:
+    """The member proposes a configuration, and nothing goes wrong because of that."""
 
 
 def _no_point(_member: SimulatedMember, _point: str) -> None:

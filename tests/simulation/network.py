@@ -21,6 +21,7 @@ from tests.simulation.world import MILLISECOND, World
 Frames = list[peer_pb2.PeerFrame]
 
 _NOBODY = -1  # no process has this number
+_LOSS_IN_CALM = 0.03
 _BACKOFF_NS_MIN = 50 * MILLISECOND
 _BACKOFF_NS_MAX = 2_000 * MILLISECOND
 
@@ -224,7 +225,7 @@ class PeerLink:
                 others.append(frame)
                 continue
             self._sent += 1
-            if world.chance(plan.loss, "loss", self.name, self._sent):
+            if world.chance(self._network.loss, "loss", self.name, self._sent):
                 self._network.count("frame lost")
                 continue
             copies = 1
@@ -306,6 +307,7 @@ class PeerNetwork:
         self.world = world
         self.plan = plan
         self.counts: dict[str, int] = {}
+        self.loss = plan.loss
         self._hosts: dict[str, PeerHost] = {}
         self._links: dict[tuple[str, str], PeerLink] = {}
         self._cuts: dict[tuple[str, str], int] = {}
@@ -345,6 +347,10 @@ class PeerNetwork:
                 link.close()
             elif target == name:
                 link.target_ended(is_told=is_told)
+
+    def calm(self) -> None:
+        """From now on little is lost: elections would be decided by luck, and luck takes its time."""
+        self.loss = min(self.loss, _LOSS_IN_CALM)
 
     def count(self, what: str) -> None:
         self.counts[what] = self.counts.get(what, 0) + 1

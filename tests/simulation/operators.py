@@ -23,8 +23,9 @@ from tests.simulation.opening import client_address, peer_address
 from tests.simulation.plan import SPARE_NAMES, Fault
 from tests.simulation.world import MILLISECOND, World
 
-_TRY_AGAIN_NS = 300 * MILLISECOND
-_TRIES_MAX = 40
+_TRY_AGAIN_MS_MAX = 300
+_IMPOSTOR_AFTER_NS = 300 * MILLISECOND
+_TRIES_MAX = 60
 _TRANSIENT = (ErrorCode.NO_LEADER, ErrorCode.LIMIT_EXCEEDED, ErrorCode.CATCHING_UP)
 
 Done = Callable[[ChangeRequest], None]
@@ -153,7 +154,7 @@ class Operators:
         self.count("wipe")
         if comes_back and self._everybody_knows(member):
             self.count("impostor")
-            self.world.at(_TRY_AGAIN_NS, member.come_back_empty)
+            self.world.at(_IMPOSTOR_AFTER_NS, member.come_back_empty)
         self.join(lambda name: self.ask(ReplaceMember(member.name, name), force=True))
 
     def _everybody_knows(self, member: SimulatedMember) -> bool:
@@ -199,8 +200,11 @@ class Operators:
         done(request)
 
     def _again(self, change: Change, force: bool, tries: int, done: Done) -> None:
-        if tries < _TRIES_MAX and not self._is_over:
-            self.world.at(_TRY_AGAIN_NS, lambda: self._try(change, force, tries + 1, done))
+        if tries >= _TRIES_MAX or self._is_over:
+            return
+        # Some are so impatient that they catch a leader before it has committed anything.
+        wait_ms = self.world.draw_log(2, _TRY_AGAIN_MS_MAX, "operator", repr(change), tries)
+        self.world.at(wait_ms * MILLISECOND, lambda: self._try(change, force, tries + 1, done))
 
     def count(self, what: str) -> None:
         self.counts[what] = self.counts.get(what, 0) + 1

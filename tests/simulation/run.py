@@ -93,6 +93,7 @@ class Simulation:
             world, self.plan, self.network, name, clock, self.invariants, self.invariants.ledger
         )
         self.members[name] = member
+        member.on_change = lambda changing: self.faults.configuration_proposed(changing)
         self.network.add(member)
         return member
 
@@ -129,6 +130,7 @@ class Simulation:
             self.invariants.check_committed_is_somewhere(self.members, group)
         self.healed_ns = self.world.now_ns
         self.fleet.calm()
+        self.network.calm()
         return core
 
     def _choose_core(self, groups: list[tuple[str, ...]]) -> dict[str, None]:
