@@ -162,16 +162,20 @@ def test_an_ephemeral_node_is_held_until_ctrl_c(member: MemberProcess) -> None:
         "--ephemeral",
     ]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as holder:
-        assert holder.stdout is not None
-        assert holder.stderr is not None
-        assert holder.stdout.readline() == "/held\n"
-        said = holder.stderr.readline()
-        sessions = done(coordctl(member, "session", "list"))
-        owner = json.loads(done(coordctl(member, "stat", "/held", "-o", "json")))["stat"]["ephemeral_owner"]
+        try:
+            assert holder.stdout is not None
+            assert holder.stderr is not None
+            assert holder.stdout.readline() == "/held\n"
+            said = holder.stderr.readline()
+            sessions = done(coordctl(member, "session", "list"))
+            stat = json.loads(done(coordctl(member, "stat", "/held", "-o", "json")))["stat"]
+            owner = stat["ephemeral_owner"]
 
-        holder.send_signal(signal.SIGINT)
+            holder.send_signal(signal.SIGINT)
 
-        assert holder.wait(timeout=30) == 0
+            assert holder.wait(timeout=30) == 0
+        finally:
+            holder.kill()  # A test that fails must not wait for a holder that holds for ever.
     assert f"holding /held in session {owner}" in said
     assert owner in sessions
     assert coordctl(member, "get", "/held").exit_code == 4
