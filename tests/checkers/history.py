@@ -238,6 +238,7 @@ class SessionEnd:
     session: int
     zxid: int
     was_closed: bool = False  # by its client; else it expired
+    applied_ns: int | None = None  # when the first member carried it out, where that is known
 
 
 @dataclass(slots=True)

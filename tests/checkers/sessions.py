@@ -241,6 +241,8 @@ def _too_early(
     if known and known[0].was_closed and record.close_sent_ns is None:
         text = f"session {record.session} of {record.client} was closed, and its client never asked for that"
         violations.append(Violation("S2", text, [record, *known]))
+    if known and known[0].applied_ns is not None:
+        return violations + _ended_too_early(history, record, known[0].applied_ns)
     mine = ephemerals.get(record.session)
     if mine is None or mine.gone_zxid is None or not mine.created:
         return violations
@@ -250,18 +252,26 @@ def _too_early(
     ):
         return violations  # Nothing went with it: its zxid tells no time.
     seen_ns = seen.seen_ns(mine.gone_zxid)
-    if seen_ns is None or (record.close_sent_ns is not None and seen_ns >= record.close_sent_ns):
+    if seen_ns is None:
         return violations
+    return violations + _ended_too_early(history, record, seen_ns)
+
+
+def _ended_too_early(history: History, record: SessionRecord, over_ns: int) -> list[Violation]:
+    """The session was over by `over_ns`, at the latest: was that its right?"""
+    if record.close_sent_ns is not None and over_ns >= record.close_sent_ns:
+        return []
+    violations = []
     timeout_ns = record.timeout_ms * 1_000_000
-    earliest_ns = record.renewed_ns + round(timeout_ns * (1 - history.facts.clock_error))
-    what = f"session {record.session} of {record.client} was seen to be over at {seen_ns} ns"
-    if record.renewed_ns and seen_ns < earliest_ns:
-        text = f"{what} (zxid {mine.gone_zxid}); it had been renewed at {record.renewed_ns} ns"
+    tolerance_ns = round(timeout_ns * history.facts.clock_error)
+    what = f"session {record.session} of {record.client} was over at {over_ns} ns"
+    if record.renewed_ns and over_ns < record.renewed_ns + timeout_ns - tolerance_ns:
+        text = f"{what}; it had been renewed at {record.renewed_ns} ns"
         violations.append(Violation("S2", f"{text}, and its timeout is {record.timeout_ms} ms", [record]))
     believed_ns = record.valid_until_ns
     if record.lost_ns is not None:
         believed_ns = min(believed_ns, record.lost_ns)
-    if seen_ns < believed_ns:
+    if over_ns < believed_ns - tolerance_ns:
         text = f"{what}, while its client took it for valid until {believed_ns} ns"
         violations.append(Violation("S7", text, [record]))
     return violations

@@ -68,6 +68,7 @@ class Invariants:
 
     def started(self, member: SimulatedMember) -> None:
         self.cluster.forget(member.name)
+        self.ledger.recovered(member.machine)
         raft = member.replica.state.raft
         if not member.is_impostor:  # What it held is gone; what its disk had promised still counts.
             self.images[member.name] = member.disk.log

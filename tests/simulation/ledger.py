@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from typing import TypeAlias
 
 from coordsvc.raft.types import Index
 from coordsvc.statemachine.changes import Change, ChangeType
@@ -27,6 +28,9 @@ from tests.simulation.probes import Probes
 _SEQUENTIAL = (CreateMode.PERSISTENT_SEQUENTIAL, CreateMode.EPHEMERAL_SEQUENTIAL, CreateMode.TTL_SEQUENTIAL)
 
 
+State: TypeAlias = tuple[int, int, int, int, tuple[tuple[int, ...], ...]]
+
+
 class Ledger:
     """Shared by all members of one run."""
 
@@ -36,7 +40,10 @@ class Ledger:
         self.changes: list[Change] = []
         self.session_ends: list[SessionEnd] = []
         self.oldest_history_zxid = 1
-        self._states: dict[Index, tuple[int, int, int]] = {}
+        self.clock: Callable[[], int] = _no_clock
+        self._states: dict[Index, State] = {}
+        self._answers: dict[tuple[int, int], object] = {}
+        self._acknowledged: dict[int, int] = {}
         self._zxid = 0
         self._time_ms = 0
         self._expected: dict[str, tuple[bytes, int, int]] = {ROOT: (b"", 0, 0)}
@@ -78,7 +85,7 @@ class Ledger:
         """A write was carried out, repeated, or refused: S1, G8, Z5, Z6."""
         status = outcome.status
         if status is WriteStatus.REPEATED:
-            self.probes.hit("a repeated write got its first answer")
+            self._repeated(session_id, sequence, outcome)
             return
         if status is WriteStatus.GAP:
             self.probes.hit("a write came out of sequence")
@@ -92,6 +99,7 @@ class Ledger:
             assert last is not None, f"S1: session {session_id} wrote after its end"
             assert sequence == last + 1, f"G8: sequence {sequence} of session {session_id} follows {last}"
             self._open[session_id] = sequence
+            self._answers[session_id, sequence] = outcome.result
         result = outcome.result
         if isinstance(result, Failure):
             assert not outcome.changes, "Z6: a write that failed changed something"
@@ -99,6 +107,18 @@ class Ledger:
                 self.probes.hit("a transaction was rolled back")
         elif isinstance(write.operation, Create) and isinstance(result, Created):
             self._numbered(write.operation, result)
+
+    def acknowledged(self, session_id: int, sequence: int) -> None:
+        """The client has these answers: from now on they may be forgotten."""
+        self._acknowledged[session_id] = max(sequence, self._acknowledged.get(session_id, 0))
+
+    def _repeated(self, session_id: int, sequence: int, outcome: WriteOutcome) -> None:
+        """S4: what was sent again gets the first answer, or none if that was acknowledged."""
+        if outcome.result == self._answers[session_id, sequence]:
+            self.probes.hit("a repeated write got its first answer")
+            return
+        is_forgotten = sequence <= self._acknowledged.get(session_id, 0)
+        assert is_forgotten, f"S4: write {sequence} of session {session_id} got another answer: {outcome}"
 
     def _numbered(self, create: Create, created: Created) -> None:
         if create.mode not in _SEQUENTIAL:
@@ -119,7 +139,7 @@ class Ledger:
         assert not self._ephemerals.pop(session_id, None), f"Z8: session {session_id} left ephemerals behind"
         del self._open[session_id]
         self._ended[session_id] = self.index
-        self.session_ends.append(SessionEnd(session_id, zxid, was_closed))
+        self.session_ends.append(SessionEnd(session_id, zxid, was_closed, self.clock()))
         self.probes.hit("a session was closed" if was_closed else "a session expired")
 
     # -- every application of an entry -------------------------------------------------------------
@@ -127,7 +147,7 @@ class Ledger:
     def applied(self, machine: WatchedMachine) -> None:
         """An entry has been applied: G9 against whoever was first."""
         index = machine.applied_index
-        state = (machine.digest, machine.zxid, machine.time_ms)
+        state = state_of(machine)
         known = self._states.setdefault(index, state)
         assert known == state, f"G9: after entry {index} there are two states, {known} and {state}"
         if machine.oldest_history_zxid > self.oldest_history_zxid:
@@ -142,8 +162,28 @@ class Ledger:
     def received(self, machine: StateMachine) -> None:
         """A snapshot was installed: G9 against those who applied the log."""
         known = self._states.get(machine.applied_index)
-        state = (machine.digest, machine.zxid, machine.time_ms)
+        state = state_of(machine)
         assert known == state, f"G9: the snapshot at {machine.applied_index} is {state} and not {known}"
+
+    def recovered(self, machine: StateMachine) -> None:
+        """G12: a tree that is found on a disk is that of the index which it says that it has applied."""
+        known = self._states.get(machine.applied_index)
+        if known is not None:
+            state = state_of(machine)
+            assert known == state, f"G12: the tree found at {machine.applied_index} is {state}, not {known}"
+
+
+def state_of(machine: StateMachine) -> State:
+    """Return all that members agree on after an entry, small enough to be kept for every entry."""
+    sessions = tuple(
+        (one.session_id, one.last_sequence, one.acknowledged_sequence, len(one.results), len(one.ephemerals))
+        for one in machine.sessions.values()
+    )
+    return machine.digest, machine.zxid, machine.time_ms, machine._sessions.next_session_id, sessions
+
+
+def _no_clock() -> int:
+    return 0
 
 
 class WatchedMachine(StateMachine):
@@ -171,6 +211,11 @@ class WatchedMachine(StateMachine):
         if self._is_first:
             self._reports.append(partial(self._ledger.wrote, session_id, sequence, write, outcome))
         return outcome
+
+    def acknowledge(self, session_id: int, sequence: int) -> None:
+        super().acknowledge(session_id, sequence)
+        if self._is_first:
+            self._reports.append(partial(self._ledger.acknowledged, session_id, sequence))
 
     def _conclude(self) -> list[Change]:
         changes = super()._conclude()

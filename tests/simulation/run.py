@@ -60,6 +60,7 @@ class Simulation:
         self.world = world = World(plan.seed)
         self.probes = Probes()
         self.invariants = Invariants(self.probes)
+        self.invariants.ledger.clock = lambda: world.now_ns
         self.network = PeerNetwork(world, plan.network)
         self.members: dict[str, SimulatedMember] = {}
         for name in plan.voters() + plan.learners():
