@@ -45,10 +45,11 @@ _LOCK = "LOCK"
 _LOG = "log"
 _POINTER = "tree-current"
 _HARMLESS = {
-    "lost+found",
+    "lost+found",  # in the root of every new ext4 file system
     _LOCK,
     _JOINING,
-}  # the first is in the root of every new ext4 file system
+    _JOINING + ".tmp",  # a crash came before its renaming
+}
 
 
 @dataclass(frozen=True, slots=True)

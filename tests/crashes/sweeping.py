@@ -17,6 +17,7 @@ from coordsvc.storage.failpoints import VARIABLE
 from tests.crashes.failing_disk import FailingDisk
 from tests.crashes.remains import Remains, check_that_they_agree, read_remains
 from tests.processes.cluster import ClusterProcesses, MemberProcess
+from tests.processes.ports import free_ports
 from tests.processes.workload import CountingClients, stored_counts
 
 TRIMMING_SOON = ("--log-trim-entries", "20", "--log-keep-entries", "5")
@@ -32,15 +33,33 @@ class SweptCluster:
         self.processes = ClusterProcesses(directory, *TRIMMING_SOON, members=members)
         self.crashes: list[str] = []
         self._disks: dict[str, FailingDisk] = {}
+        self._directory = directory
         for member in self.processes:
-            disk = FailingDisk(directory / f"disk-{member.name}", member.data_dir)
-            self._disks[member.name] = disk
-            member.environment |= disk.environment
+            self._give_disk(member)
+
+    def _give_disk(self, member: MemberProcess) -> None:
+        disk = FailingDisk(self._directory / f"disk-{member.name}", member.data_dir)
+        self._disks[member.name] = disk
+        member.environment |= disk.environment
+
+    def add_joiner(self, name: str) -> MemberProcess:
+        """A server that is to join, and is not started yet."""
+        running = ",".join(member.endpoint for member in self.processes)
+        joiner = self.processes.members[name] = MemberProcess(name, free_ports(3), self._directory)
+        joiner.options = ("--join", running)
+        self._give_disk(joiner)
+        return joiner
+
+    def start(self, member: MemberProcess) -> None:
+        if "--join" in member.options:
+            member.start()
+        else:
+            self.processes.start(member)
 
     async def crash(self, member: MemberProcess, point: str, *, power_lost: bool) -> None:
         """Start the member, and wait until it has died at `point` (`NAME` or `NAME@COUNT`)."""
         member.environment[VARIABLE] = point
-        self.processes.start(member)
+        self.start(member)
         await self.wait_for_crash(member, power_lost=power_lost)
 
     async def wait_for_crash(self, member: MemberProcess, *, power_lost: bool) -> None:

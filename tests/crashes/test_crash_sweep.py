@@ -22,6 +22,7 @@ MAKING = (
     *("directory_begun", "directory_log_made", "directory_tree_made", "directory_pointer_made"),
     *("record_written", "record_replaced", "record_written@2", "tree_syncing", "tree_synced"),
 )
+JOINING = ("record_written", "record_replaced", *MAKING[:4], "record_written@2", "directory_made")
 STARTING = ("recovery_begun", "recovery_log_opened", "recovery_tree_opened")
 SERVING = (
     *("log_writing@30", "log_written@30", "log_marked@30", "log_adopting@30"),
@@ -45,6 +46,22 @@ async def test_a_crash_at_any_step_of_making_a_directory(tmp_path: Path, power_l
     async with cluster.processes, AsyncClient(cluster.processes.endpoints) as client:
         assert await client.create("/made") == "/made"
         assert len((await cluster.stop_and_compare())[0].paths) == 2
+
+
+@pytest.mark.parametrize("power_lost", sample([True, False], 1))
+async def test_a_server_dies_at_any_step_of_joining(tmp_path: Path, power_lost: bool) -> None:
+    """It asks under the same id each time, and becomes one member."""
+    cluster = SweptCluster(tmp_path, members=1)
+    async with cluster.processes:
+        joiner = cluster.add_joiner("d")
+        for point in sample(JOINING, 3):
+            await cluster.crash(joiner, point, power_lost=power_lost)
+        cluster.start(joiner)
+        await cluster.processes.wait_until_ready(joiner)
+        leader = await cluster.processes.status(cluster.processes["a"])
+        assert leader is not None
+        assert [member.name for member in leader.members] == ["a", "d"]
+        await cluster.stop_and_compare()
 
 
 @pytest.mark.parametrize("power_lost", sample([True, False], 1))

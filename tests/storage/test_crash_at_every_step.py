@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from coordsvc.raft.types import Configuration, Entry, HardState, SnapshotMetadata
-from coordsvc.storage.data_directory import DataDirectory
+from coordsvc.storage.data_directory import DataDirectory, prepare_to_join, read_identity
 from coordsvc.storage.recovery import recover_log
 from coordsvc.storage.tree_chunks import encode_chunks
 from tests.storage.damage import images_at_every_step
@@ -34,6 +34,30 @@ def test_a_crash_while_a_directory_is_made_leaves_one_that_can_be_made(
         log.close()
         tree.close()
         directory.close()
+
+
+def test_a_crash_on_the_way_into_a_cluster_leaves_a_directory_that_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Once its id is on the disk under its name, the server has it for good: it may have asked with it."""
+    path = tmp_path / "data"
+    with images_at_every_step(path, tmp_path / "images", monkeypatch):
+        member_id = prepare_to_join(path)
+        DataDirectory.open(path, "cluster", "d", members="a=h:1", member_id=member_id, joined_index=9).close()
+
+    images = sorted((tmp_path / "images").iterdir())
+    assert len(images) > 15
+    for image in images:
+        had_one = (image / "joining").exists()
+        if read_identity(image) is None:
+            number = prepare_to_join(image)
+            assert number == member_id or not had_one
+            assert prepare_to_join(image) == number
+        DataDirectory.open(image, "cluster", "d", members="a=h:1", member_id=member_id, joined_index=9).close()
+        identity = read_identity(image)
+        assert identity is not None
+        assert (identity.member, identity.member_id, identity.joined_index) == ("d", member_id, 9)
+        assert not list(image.glob("joining*")), "what is not needed any more is gone"
 
 
 def test_a_crash_while_a_snapshot_is_installed_leaves_the_old_or_the_new_tree_whole(
