@@ -41,7 +41,7 @@ def split_host_and_port(address: str, *, port_min: int = 1) -> tuple[str, int]:
 
 
 def check_host_and_port(address: str, *, port_min: int = 1) -> tuple[str, int]:
-    """Take an address apart whose host can be looked up: a resolver may not know it, and does not choke on it.
+    """Take an address apart whose host can be looked up: no resolver chokes on it, whether or not it knows it.
 
     Raises:
         AddressFormError: It is no `host:port`, or its host is neither an IP address nor a host name.
@@ -75,7 +75,7 @@ def _explain_bad_ipv6(host: str) -> str:
 
 
 def _explain_bad_host(host: str) -> str:
-    """Say why this is neither an IPv4 address nor a host name. RFC 1123 section 2.1, with '_' as in practice."""
+    """Say why this is neither an IPv4 address nor a host name. RFC 1123 section 2.1, and '_' as is usual."""
     if not host:
         return ""  # a wildcard
     if len(host) > HOST_LENGTH_MAX:

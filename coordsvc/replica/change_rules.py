@@ -5,10 +5,14 @@ Rule of this file: functions of a configuration and a change; who leads, and who
 
 from __future__ import annotations
 
+from collections import Counter
+from dataclasses import replace
+
 from coordsvc.codec.addresses import (
     WILDCARD_HOSTS,
     AddressFormError,
     check_host_and_port,
+    is_loopback,
     split_host_and_port,
 )
 from coordsvc.codec.cluster_configuration import (
@@ -88,6 +92,29 @@ def choose_name(in_force: ClusterConfiguration, change: JoinMember) -> NodeId:
     return f"coordsvc-{number}"
 
 
+def without_clashes(
+    records: tuple[MemberRecord, ...], news: tuple[MemberRecord, ...]
+) -> tuple[MemberRecord, ...]:
+    """What members have said of themselves, but for a peer address that another one has: that stays as it was.
+
+    Two that were started with the same address would be dialled as one, and who joins is told of both.
+    """
+    before = {record.name: record.peer_address for record in records}
+    while True:
+        taken = Counter(record.peer_address for record in news)
+        clashing = {
+            record.name
+            for record in news
+            if taken[record.peer_address] > 1 and record.peer_address != before[record.name]
+        }
+        if not clashing:
+            return news
+        news = tuple(
+            replace(record, peer_address=before[record.name]) if record.name in clashing else record
+            for record in news
+        )
+
+
 def explain_unfit_joiner(name: NodeId, change: JoinMember, in_force: ClusterConfiguration) -> Failure | None:
     if change.member_id == 0:
         return Failure(ErrorCode.INVALID_ARGUMENT, "a server that joins names its data directory by an id")
@@ -118,10 +145,14 @@ def explain_unfit(record: MemberRecord, in_force: ClusterConfiguration, *, is_ne
                 "HOST:PORT (and, if it has data, without --initial-cluster)"
             )
             return Failure(ErrorCode.INVALID_ARGUMENT, message)
+    elsewhere = [other for other in in_force.members if other.name != record.name]
+    far_apart = _explain_far_apart(record, elsewhere)
+    if far_apart:
+        return Failure(ErrorCode.INVALID_ARGUMENT, far_apart)
     if is_new and in_force.record(record.name) is not None:
         return Failure(ErrorCode.NODE_EXISTS, f"there is a member named {record.name} already")
-    for other in in_force.members:
-        if other.name != record.name and other.peer_address == record.peer_address:
+    for other in elsewhere:
+        if other.peer_address == record.peer_address:
             message = f"{record.peer_address} is the address of member {other.name}"
             return Failure(ErrorCode.NODE_EXISTS, message)
     if is_new and len(in_force.members) >= MEMBERS_MAX:
@@ -138,6 +169,27 @@ def _explain_bad_addresses(record: MemberRecord) -> str:
     except AddressFormError as error:
         return f"member {record.name}: {error}"
     return ""
+
+
+def _explain_far_apart(record: MemberRecord, others: list[MemberRecord]) -> str:
+    """Say who could not be dialled by the rest: an address that is good on one machine only, among others.
+
+    One member in such a place must not keep the rest from taking in another in its stead.
+    """
+    is_local = _is_local(record)
+    apart = [other for other in others if _is_local(other) is not is_local]
+    if not apart or (not is_local and len(apart) < len(others)):
+        return ""
+    local, remote = (record, apart[0]) if is_local else (apart[0], record)
+    return (
+        f"member {local.name} at {local.peer_address} can be reached on its own machine only, and member "
+        f"{remote.name} is at {remote.peer_address}: start {local.name} with --advertise-peer HOST:PORT "
+        "(and, if it has data, without --initial-cluster)"
+    )
+
+
+def _is_local(record: MemberRecord) -> bool:
+    return is_loopback(split_host_and_port(record.peer_address)[0])
 
 
 def no_member(name: NodeId, in_force: ClusterConfiguration, advice: str = "") -> Failure:

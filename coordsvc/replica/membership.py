@@ -34,6 +34,7 @@ from coordsvc.replica.change_rules import (
     explain_unfit_joiner,
     no_member,
     target_of,
+    without_clashes,
 )
 from coordsvc.replica.changes import (
     AddMember,
@@ -144,9 +145,12 @@ class MembershipChanges:
 
     def _record_news(self, in_force: ClusterConfiguration) -> None:
         """Write down what members have said of themselves, if that is new."""
-        records = tuple(self._roster.newest(record) for record in in_force.members)
+        records = self._newest(in_force.members)
         if records != in_force.members:
             self._propose(in_force.raft, records)
+
+    def _newest(self, records: tuple[MemberRecord, ...]) -> tuple[MemberRecord, ...]:
+        return without_clashes(records, tuple(self._roster.newest(record) for record in records))
 
     def _start(self, request: ChangeRequest, in_force: ClusterConfiguration) -> None:
         change = request.change
@@ -166,7 +170,7 @@ class MembershipChanges:
         if not request.force and (at_stake := self._explain_lost_quorum(voters)):
             self._fail(request, ErrorCode.CHECK_FAILED, at_stake)
             return
-        newest = tuple(self._roster.newest(record) for record in records)
+        newest = self._newest(records)
         is_same = voters == set(in_force.raft.voters) and learners == set(in_force.raft.learners)
         if in_force.index and newest == in_force.members and is_same:
             self._settle(request, in_force)  # A repeated join: everything is as it should be.

@@ -157,7 +157,7 @@ class OutgoingLink:
             await loop.create_connection(lambda: connection, host, port, ssl=self._ssl_context)
         except ValueError as error:
             # `getaddrinfo` raises UnicodeError for a host that no name server could be asked for. The address
-            # is in the log of the cluster: it must not end this member, which may be the one that corrects it.
+            # may be in the log: it must not end this member, and all others, whenever they start.
             raise OSError(f"{host!r} is no host: {error}") from error
 
     async def _serve(self, connection: _Connection, greeted: Greeted) -> None:

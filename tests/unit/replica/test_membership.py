@@ -42,6 +42,19 @@ class TestRecords:
             assert [(record.name, record.member_id) for record in records] == [("a", 1), ("b", 2), ("c", 3)]
             assert [record.client_address for record in records] == ["a:7400", "b:7400", "c:7400"]
 
+    def test_an_address_that_another_member_has_is_not_recorded(self, trio: ChangingCluster) -> None:
+        """Two were restarted without their flags; whoever joins is to be told of three places, not of two."""
+        first, second = (name for name in "abc" if name != trio.leader())
+        trio.move(first, "127.0.0.1:7401")
+        trio.tick(10)
+        trio.move(second, "127.0.0.1:7401")
+        trio.tick(10)
+        applied = trio.replica(trio.leader()).roster.applied
+        found = {record.name: record.peer_address for record in applied.members}
+        assert found[first] == "127.0.0.1:7401"
+        assert found[second] == f"{second}:7401"
+        assert second in trio.replica(trio.leader()).state.raft.status().followers
+
     def test_what_is_recorded_is_not_recorded_again(self, trio: ChangingCluster) -> None:
         before = trio.replica("a").state.raft.last_index
         trio.tick(30)
@@ -132,13 +145,42 @@ class TestJoining:
         assert code is ErrorCode.NODE_EXISTS
 
     @pytest.mark.parametrize(
-        ("name", "address"), [("d/e", "d:1"), ("d", "d"), ("d", "d:99999"), ("d", "0.0.0.0:7401")]
+        ("name", "address"),
+        [
+            *(("d/e", "d:1"), ("d", "d"), ("d", "d:99999"), ("d", "0.0.0.0:7401"), ("d", "10.0.0..4:7401")),
+            *(("d", ".x:7401"), ("d", "[,=]:1"), ("d", "h" * 64 + ":7401"), ("d", "10.0.0.256:7401")),
+        ],
     )
     def test_what_cannot_be_dialled_or_written_down_is_refused(
         self, trio: ChangingCluster, name: str, address: str
     ) -> None:
         code, _ = refusal(trio.change(AddMember(name, address)))
         assert code is ErrorCode.INVALID_ARGUMENT
+
+    def test_where_clients_find_a_joiner_is_looked_at_too(self, trio: ChangingCluster) -> None:
+        code, message = refusal(trio.change(JoinMember("d", "d:7401", "10.0.0..4:7400", 9)))
+        assert code is ErrorCode.INVALID_ARGUMENT
+        assert "'10.0.0..4:7400': the host is no host name" in message
+
+    @pytest.mark.parametrize("address", ["127.0.0.1:7401", "[::1]:7401", "localhost:7401"])
+    def test_a_joiner_that_only_its_own_machine_can_reach_is_refused(
+        self, trio: ChangingCluster, address: str
+    ) -> None:
+        code, message = refusal(trio.change(joining(trio, "d", address, 9)))
+        assert code is ErrorCode.INVALID_ARGUMENT
+        assert f"member d at {address} can be reached on its own machine only" in message
+        assert "start d with --advertise-peer" in message
+
+    def test_a_cluster_that_only_its_own_machine_can_reach_takes_in_its_neighbours(self) -> None:
+        alone = ChangingCluster("a")
+        alone.founders["a"] = "127.0.0.1:7401"
+        alone.move("a", "127.0.0.1:7401")
+        alone.elect()
+        alone.tick(3)
+        _, message = refusal(alone.change(joining(alone, "d", "10.0.0.4:7401", 9)))
+        assert "member a at 127.0.0.1:7401 can be reached on its own machine only" in message
+        assert alone.change(joining(alone, "d", "127.0.0.1:7411", 9)).outcome is not None
+        assert alone.change(joining(alone, "e", "[::1]:7411", 10)).outcome is not None
 
     def test_a_joiner_that_crashes_before_it_heard_anything_goes_on(self, trio: ChangingCluster) -> None:
         trio.drop = lambda _source, target, _frame: target == "d"
