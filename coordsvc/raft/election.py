@@ -103,14 +103,22 @@ def _ask_for_votes(state: NodeState, kind: Campaign) -> None:
 
 
 def handle_vote_request(state: NodeState, message: Message) -> None:
-    """Any role, also a learner: the candidate may know that it is a voter by now (etcd#10998)."""
+    """Any role, also a learner: the candidate may know that it is a voter by now (etcd#10998).
+
+    But never for a log that does not reach to where this node was taken in: whoever has such a log may
+    count on the vote of another disk that had this name before.
+    """
     is_pre_vote = message.type is MessageType.PRE_VOTE
     can_vote = (
         state.vote == message.source
         or (state.vote is None and state.leader is None)
         or (is_pre_vote and message.term > state.term)
     )
-    is_granted = can_vote and state.log.is_up_to_date(message.index, message.log_term)
+    is_granted = (
+        can_vote
+        and state.log.is_up_to_date(message.index, message.log_term)
+        and (message.log_term, message.index) >= state.joined
+    )
     if is_granted and is_pre_vote and _asks_at_the_same_moment(state, message):
         is_granted = message.source > state.node_id
     response = Message(

@@ -107,6 +107,7 @@ class RaftNode:
         applied: Index,
         draw: Callable[[int], int],
         decode: Decode | None = None,
+        joined: tuple[Term, Index] = (0, 0),
     ) -> None:
         """Begin as a follower from what is durable.
 
@@ -116,6 +117,7 @@ class RaftNode:
             draw: Return a number in [0, n), differently on each node.
             decode: Return the configuration that the data of a CONFIGURATION entry puts in force, or
                 raise ValueError. Without it such entries are refused.
+            joined: Term and index of the committed entry that took this node in; see `NodeState`.
 
         Raises:
             LogStateError: The log, the hard state and `applied` do not fit together.
@@ -132,8 +134,10 @@ class RaftNode:
             raise LogStateError(f"the log ends in term {log.last_term}, after the stored {hard_state.term}")
         configurations = Configurations(configuration, decode)
         configurations.recover(log, config.committed_bytes_max)
-        self.state = NodeState(config, log, configurations, hard_state.term, draw)
-        self.state.vote = hard_state.vote
+        # In terms before it was taken in, another disk of its name may have voted and acknowledged.
+        self.state = NodeState(config, log, configurations, max(hard_state.term, joined[0]), draw, joined)
+        if self.state.term == hard_state.term:
+            self.state.vote = hard_state.vote
         self._handed_term = hard_state.term
         self._handed_vote = hard_state.vote
         self._handed_commit = hard_state.commit

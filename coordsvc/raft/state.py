@@ -35,6 +35,9 @@ class NodeState:
         append_due: A leader's appends are made when the next Ready is; until then they gather.
         heartbeat_due: The same for heartbeats, so that one round confirms all reads that wait.
         refused: How many messages from outside were refused as nonsense.
+        joined: Term and index of the committed entry that took this node in; (0, 0): it was there from the
+            start. Another disk may have voted under its name before that, so until its own log is as new
+            it does not lead, and it never votes for a log that is older: such a log may name the other.
         lost_index: A leader knew this node to hold the entry at this index, and it does not: its disk has
             lost what was acknowledged. 0 while there is no such thing.
     """
@@ -48,6 +51,7 @@ class NodeState:
         "election_elapsed",
         "heartbeat_due",
         "heartbeat_elapsed",
+        "joined",
         "leader",
         "log",
         "lost_index",
@@ -74,6 +78,7 @@ class NodeState:
         configurations: Configurations,
         term: Term,
         draw: Callable[[int], int],
+        joined: tuple[Term, Index] = (0, 0),
     ) -> None:
         self.config = config
         self.node_id = config.node_id
@@ -81,6 +86,7 @@ class NodeState:
         self.configurations = configurations
         self.members = Membership(config, configurations.newest)
         self.draw = draw
+        self.joined = joined
         self.role = Role.FOLLOWER
         self.term = term
         self.vote: NodeId | None = None
@@ -133,16 +139,17 @@ class NodeState:
     # --- roles -----------------------------------------------------------------------------------
 
     def is_promotable(self) -> bool:
-        """Say whether this node may ask for votes: a voter whose log is not being replaced.
+        """Say whether this node may ask for votes: a voter whose log is not being replaced, nor too old.
 
         One that its newest configuration leaves out goes on until that is committed, since its vote may
         be needed to get there: only it may have the entry. It does not count itself. Thesis §4.2.2.
         """
-        if self.log.snapshot is not None:
+        log = self.log
+        if log.snapshot is not None or (log.last_term, log.last_index) < self.joined:
             return False
         if self.members.own_counts:
             return True
-        commit = self.log.commit
+        commit = log.commit
         if self.configurations.is_committed(commit):
             return False
         committed = self.configurations.as_of(commit)

@@ -21,6 +21,7 @@ from coordsvc.raft.types import (
     Index,
     NodeId,
     SnapshotMetadata,
+    Term,
 )
 from tests.unit.raft.configuration_text import decode
 from tests.unit.raft.memory_log import MemoryLog
@@ -69,7 +70,7 @@ class Cluster:
         self.checker = ClusterChecker()
         self.members: dict[NodeId, Member] = {}
         self.lost: list[Message] = []
-        self.joined: set[NodeId] = set()
+        self.joined: dict[NodeId, tuple[Term, Index]] = {}
         self._cut: set[tuple[NodeId, NodeId]] = set()
         self._dropped: set[MessageType] = set()
         configuration = self.configuration
@@ -79,9 +80,9 @@ class Cluster:
 
     # --- members ---------------------------------------------------------------------------------
 
-    def join(self, name: NodeId) -> Member:
-        """Start `name`, which knows nothing and is no member yet."""
-        self.joined.add(name)
+    def join(self, name: NodeId, at: tuple[Term, Index] = (0, 0)) -> Member:
+        """Start `name`, which knows nothing but the (term, index) at which it was taken in, if it was."""
+        self.joined[name] = at
         return self.start(name, MemoryLog())
 
     def start(self, name: NodeId, storage: MemoryLog, applied: list[Entry] | None = None) -> Member:
@@ -95,6 +96,7 @@ class Cluster:
             applied_index,
             self.draw(name),
             decode,
+            self.joined.get(name, (0, 0)),
         )
         member = Member(node, storage, list(applied or []))
         self.members[name] = member
