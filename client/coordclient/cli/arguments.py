@@ -5,10 +5,12 @@ Rule of this file: what is wrong is refused before anything is sent, with the wo
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import posixpath
 import re
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
@@ -22,6 +24,9 @@ from coordclient.errors import CoordError
 DEFAULT_ENDPOINTS: Final = "127.0.0.1:7400"
 COMPLETION_TIMEOUT_S: Final = 1.0
 _UNIT_S: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
+_LABEL: Final = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?")
+_SCOPE: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_HOST_LENGTH_MAX: Final = 253
 _DURATION: Final = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)?")
 
 
@@ -116,6 +121,9 @@ class PeerAddress(Endpoints):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
         address = str(value).strip()
         self._check(address, param, ctx)
+        host = address.rpartition(":")[0]
+        if not _is_host(host):
+            self.fail(f"{address!r}: {host!r} is neither an IP address nor the name of a host", param, ctx)
         return address
 
 
@@ -134,6 +142,31 @@ class Duration(click.ParamType[float]):
         if seconds <= 0:
             self.fail(f"{value!r} must be more than nothing", param, ctx)
         return seconds
+
+
+def _is_host(host: str) -> bool:
+    """Whether this can be looked up; an IPv6 address is in brackets."""
+    if host.startswith("["):
+        address, separator, scope = host[1:-1].partition("%")
+        has_scope = not separator or _SCOPE.fullmatch(scope) is not None
+        return host.endswith("]") and has_scope and _is_one(ipaddress.IPv6Address, address)
+    if len(host) > _HOST_LENGTH_MAX:
+        return False
+    try:
+        labels = host.encode("idna").decode("ascii").removesuffix(".").split(".")
+    except UnicodeError:
+        return False
+    if labels[-1].isdigit():
+        return _is_one(ipaddress.IPv4Address, host)
+    return all(_LABEL.fullmatch(label) for label in labels)
+
+
+def _is_one(kind: Callable[[str], object], text: str) -> bool:
+    try:
+        kind(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _endpoints_to_ask(ctx: click.Context) -> list[str]:

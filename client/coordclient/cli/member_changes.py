@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable
-from typing import Final
+from typing import Final, TypeVar
 
 from coordclient.cli.leader_calls import LeaderCalls, Members
 from coordclient.cli.progress import ProgressLine
@@ -26,6 +26,7 @@ _IN_BETWEEN: Final = (coordination_pb2.JOINING_VOTER, coordination_pb2.LEAVING_V
 
 Change = coordination_pb2.ChangeMembersRequest
 IsDone = Callable[[Members], bool]
+_T = TypeVar("_T")
 
 
 def find_member(members: Members, name: str) -> coordination_pb2.MemberInfo | None:
@@ -62,6 +63,25 @@ def _settled(calls: LeaderCalls) -> Members:
     return members
 
 
+def change_unless_done(calls: LeaderCalls, request: Change, is_done: IsDone) -> tuple[Members, bool]:
+    """Carry a change out, unless it is refused and there is nothing left to do. Says whether that was so.
+
+    A command that ended without an answer may be given again.
+
+    Raises:
+        CoordError: As `change` does.
+    """
+    try:
+        return change(calls, request, is_done), False
+    except RequestError as refusal:
+        if refusal.code not in (Code.INVALID_ARGUMENT, Code.NODE_EXISTS):
+            raise
+        members = calls.members()
+        if not is_done(members):
+            raise
+        return members, True
+
+
 def change_if_agreed(
     calls: LeaderCalls, request: Change, is_done: IsDone, *, force: bool, agree: Callable[[str], bool]
 ) -> Members:
@@ -87,8 +107,8 @@ def change_if_agreed(
 
 
 def change_when_caught_up(
-    calls: LeaderCalls, name: str, progress: ProgressLine, carry_out: Callable[[], Members]
-) -> Members:
+    calls: LeaderCalls, name: str, progress: ProgressLine, carry_out: Callable[[], _T]
+) -> _T:
     """Carry a change out as soon as the learner `name`, which it makes a voter, has caught up.
 
     Raises:

@@ -13,7 +13,12 @@ import click
 from coordclient.cli.arguments import MemberName, PeerAddress
 from coordclient.cli.command import ServiceCommand, Settings
 from coordclient.cli.leader_calls import LeaderCalls, Members
-from coordclient.cli.member_changes import change, change_if_agreed, change_when_caught_up, find_member
+from coordclient.cli.member_changes import (
+    change_if_agreed,
+    change_unless_done,
+    change_when_caught_up,
+    find_member,
+)
 from coordclient.cli.output import Data, print_data, print_table
 from coordclient.cli.progress import ProgressLine
 from coordproto.v1 import coordination_pb2
@@ -77,12 +82,17 @@ def add(settings: Settings, name: str, peer_address: str) -> None:
         found = find_member(members, name)
         return found is not None and found.peer_address == peer_address
 
-    members = change(calls, _Change(add=wanted), is_done)
+    members, was_done = change_unless_done(calls, _Change(add=wanted), is_done)
     if not settings.for_people:
         print_data(_members_data(members), settings.output_format)
         return
+    already = " already" if was_done else ""
+    added = find_member(members, name)
+    if added is not None and added.started:
+        click.echo(f"{name} is a member{already}, and was started; nothing is left to do")
+        return
     join = next((found.client_address for found in members.members if found.leader), "") or settings.endpoints
-    click.echo(f"{name} is announced, as a learner; start it there with:")
+    click.echo(f"{name} is announced{already}, as a learner; start it there with:")
     click.echo(
         f"  coordsvc serve --join {join} --name {name} --peer-listen {peer_address} --listen HOST:PORT"
     )
@@ -116,10 +126,13 @@ def promote(settings: Settings, name: str) -> None:
     calls = LeaderCalls(settings)
     request = _Change(promote=coordination_pb2.PromoteMember(name=name))
     with ProgressLine() as progress:
-        members = change_when_caught_up(
-            calls, name, progress, lambda: change(calls, request, lambda members: _is_voter(members, name))
+        members, was_done = change_when_caught_up(
+            calls,
+            name,
+            progress,
+            lambda: change_unless_done(calls, request, lambda members: _is_voter(members, name)),
         )
-    _tell(settings, members, f"{name} is a voter now")
+    _tell(settings, members, f"{name} is a voter already" if was_done else f"{name} is a voter now")
 
 
 @member.command(cls=ServiceCommand, default_timeout_s=_CHANGE_TIMEOUT_S)

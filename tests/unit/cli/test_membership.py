@@ -19,6 +19,20 @@ Failure = Callable[[FakeMember, grpc.ServicerContext], None]
 AT_STAKE = "only 1 of the 2 voters that are left can be reached, and 2 are needed"
 
 
+NO_HOSTS = (
+    "10.0.0..4",
+    ".x",
+    "h" * 64,
+    "h." * 127 + "h",
+    "10.0.0.256",
+    "a,b",
+    "a=b",
+    "[,=]",
+    "[10.0.0.4]",
+    "::1",
+)
+
+
 @pytest.fixture
 def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeCluster]:
     monkeypatch.setattr(leader_calls, "_PAUSE_S", 0.01)
@@ -121,11 +135,50 @@ def test_an_announced_member_is_told_how_to_start(cluster: FakeCluster) -> None:
     )
 
 
+def test_announcing_a_member_again_succeeds_and_says_so(cluster: FakeCluster) -> None:
+    """The first answer was lost, and the operator cannot know what became of it."""
+    done(coordctl(cluster, "member", "add", "d", "10.0.0.4:7401"))
+    cluster.failures = [refused("there is a member named d already", Code.NODE_EXISTS)]
+
+    lines = done(coordctl(cluster, "member", "add", "d", "10.0.0.4:7401")).splitlines()
+
+    assert lines[0] == "d is announced already, as a learner; start it there with:"
+    assert "--name d --peer-listen 10.0.0.4:7401" in lines[1]
+
+
+def test_announcing_a_member_that_has_been_started_says_so(cluster: FakeCluster) -> None:
+    cluster.failures = [refused("there is a member named b already", Code.NODE_EXISTS)]
+
+    text = done(coordctl(cluster, "member", "add", "b", cluster.infos["b"].peer_address))
+
+    assert text == "b is a member already, and was started; nothing is left to do\n"
+
+
+def test_the_name_of_another_member_is_refused(cluster: FakeCluster) -> None:
+    cluster.failures = [refused("there is a member named b already", Code.NODE_EXISTS)]
+
+    result = coordctl(cluster, "member", "add", "b", "10.0.0.4:7401")
+
+    assert result.exit_code != 0
+    assert "there is a member named b already" in result.stderr
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["db1:7401", "db-1.rack_2.example.com.:7401", "[::1]:7401", "[fe80::1%eth0]:7401", "b\u00fc.example:1"],
+)
+def test_hosts_of_every_kind_can_be_announced(cluster: FakeCluster, address: str) -> None:
+    done(coordctl(cluster, "member", "add", "d", address))
+
+    assert cluster.infos["d"].peer_address == address
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
         (("d", "10.0.0.4"), "did you mean '10.0.0.4:7401'?"),
         (("d", "http://10.0.0.4:7401"), "leave http:// out"),
+        *((("d", f"{host}:7401"), "is neither an IP address nor the name of a host") for host in NO_HOSTS),
         (("d=x", "10.0.0.4:7401"), "is no member's name"),
         (("10.0.0.4:7401", "d"), "is no member's name"),
     ],
@@ -292,6 +345,14 @@ def test_a_learner_is_promoted_once_it_has_caught_up(cluster: FakeCluster) -> No
     assert cluster.looks == 3, "it is at most 1000 entries behind after three looks"
     assert learner.role == api.VOTER
     assert text.startswith("d is a voter now\n4 voters, 4 up, 3 needed")
+
+
+def test_promoting_a_voter_again_succeeds_and_says_so(cluster: FakeCluster) -> None:
+    cluster.failures = [refused("b is a voting member already", Code.INVALID_ARGUMENT)]
+
+    text = done(coordctl(cluster, "member", "promote", "b"))
+
+    assert text.startswith("b is a voter already\n3 voters, 3 up, 2 needed")
 
 
 def test_a_learner_that_fell_behind_again_is_waited_for(cluster: FakeCluster) -> None:
