@@ -41,7 +41,7 @@ def split_host_and_port(address: str, *, port_min: int = 1) -> tuple[str, int]:
 
 
 def check_host_and_port(address: str, *, port_min: int = 1) -> tuple[str, int]:
-    """Take an address apart whose host can be looked up: no resolver chokes on it, whether or not it knows it.
+    """Take an address apart whose host can be looked up: no resolver chokes on it, known to it or not.
 
     Raises:
         AddressFormError: It is no `host:port`, or its host is neither an IP address nor a host name.

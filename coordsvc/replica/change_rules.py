@@ -95,7 +95,7 @@ def choose_name(in_force: ClusterConfiguration, change: JoinMember) -> NodeId:
 def without_clashes(
     records: tuple[MemberRecord, ...], news: tuple[MemberRecord, ...]
 ) -> tuple[MemberRecord, ...]:
-    """What members have said of themselves, but for a peer address that another one has: that stays as it was.
+    """What members have said of themselves, but a peer address that another one has stays as it was.
 
     Two that were started with the same address would be dialled as one, and who joins is told of both.
     """

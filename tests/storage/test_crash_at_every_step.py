@@ -43,7 +43,7 @@ def test_a_crash_on_the_way_into_a_cluster_leaves_a_directory_that_goes_on(
     path = tmp_path / "data"
     with images_at_every_step(path, tmp_path / "images", monkeypatch):
         member_id = prepare_to_join(path)
-        DataDirectory.open(path, "cluster", "d", members="a=h:1", member_id=member_id, joined_index=9).close()
+        become_member(path, member_id)
 
     images = sorted((tmp_path / "images").iterdir())
     assert len(images) > 15
@@ -53,7 +53,7 @@ def test_a_crash_on_the_way_into_a_cluster_leaves_a_directory_that_goes_on(
             number = prepare_to_join(image)
             assert number == member_id or not had_one
             assert prepare_to_join(image) == number
-        DataDirectory.open(image, "cluster", "d", members="a=h:1", member_id=member_id, joined_index=9).close()
+        become_member(image, member_id)
         identity = read_identity(image)
         assert identity is not None
         assert (identity.member, identity.member_id, identity.joined_index) == ("d", member_id, 9)
@@ -72,6 +72,10 @@ def test_a_crash_while_a_snapshot_is_installed_leaves_the_old_or_the_new_tree_wh
 
     assert seen == sorted(seen, key=["old", "new"].index), "never back to the old one"
     assert {"old", "new"} == set(seen)
+
+
+def become_member(path: Path, member_id: int) -> None:
+    DataDirectory.open(path, "cluster", "d", members="a=h:1", member_id=member_id, joined_index=9).close()
 
 
 def make_old_member(path: Path) -> None:
