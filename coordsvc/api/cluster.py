@@ -57,7 +57,7 @@ class ClusterService(coordination_pb2_grpc.ClusterServicer):
             leader = await self._gateway.transfer_leadership(request.member)
         except TransferRefusedError as refused:
             hint = self._gateway.replica.state.leader_hint()
-            await abort(context, encode_failure(Failure(ErrorCode.INVALID_ARGUMENT, str(refused)), hint))
+            await abort(context, encode_failure(refused.failure, hint))
             raise AssertionError("an aborted call does not come here") from refused
         return coordination_pb2.TransferLeadershipResponse(leader=leader)
 

@@ -15,7 +15,7 @@ from coordsvc.codec.cluster_configuration import ClusterConfiguration
 from coordsvc.replica.changes import Change
 from coordsvc.replica.connections import Connection
 from coordsvc.replica.core import Replica
-from coordsvc.statemachine.results import Failure
+from coordsvc.statemachine.results import ErrorCode, Failure
 
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
@@ -65,7 +65,11 @@ class ChangeRefusedError(Exception):
 
 
 class TransferRefusedError(Exception):
-    """Leadership was not handed over, and why."""
+    """Leadership was not handed over; `failure` says why."""
+
+    def __init__(self, message: str, code: ErrorCode = ErrorCode.INVALID_ARGUMENT) -> None:
+        super().__init__(message)
+        self.failure = Failure(code, message)
 
 
 @dataclass(slots=True)

@@ -52,16 +52,33 @@ async def join(config: ServerConfig) -> StoredIdentity:
 
 
 def _identity(answer: coordination_pb2.JoinResponse, member_id: int) -> StoredIdentity:
-    members = ",".join(
-        f"{member.name}={member.peer_address}" for member in answer.members if member.name != answer.name
-    )
-    try:
-        parse_members(members)
-    except ConfigError as error:
-        raise JoinFailedError(f"the cluster answered what cannot be: {error}") from error
+    members = _contacts(answer)
+    if not members:
+        raise JoinFailedError("the cluster answered what cannot be: nobody in it can be dialled")
     if not answer.cluster_id or not answer.name or answer.configuration_index < 1:
         raise JoinFailedError("the cluster answered what cannot be: who we are in it")
     return StoredIdentity(answer.cluster_id, answer.name, member_id, members, answer.configuration_index)
+
+
+def _contacts(answer: coordination_pb2.JoinResponse) -> str:
+    """Whom this server can talk to first, NAME=HOST:PORT,...
+
+    One of them is enough: it tells of the others. A place that is no use, or is said to be that of two, was
+    recorded by mistake, and does not keep anybody out.
+    """
+    by_address: dict[str, str] = {}
+    for member in answer.members:
+        entry = f"{member.name}={member.peer_address}"
+        if member.name != answer.name and _is_sound(entry):
+            by_address.setdefault(member.peer_address, entry)
+    return ",".join(by_address.values())
+
+
+def _is_sound(entry: str) -> bool:
+    try:
+        return "," not in entry and bool(parse_members(entry))
+    except ConfigError:
+        return False
 
 
 async def _ask(request: coordination_pb2.JoinRequest, endpoints: list[str]) -> coordination_pb2.JoinResponse:

@@ -180,7 +180,7 @@ class Member:
         if not raft.is_leader:
             leader = self.replica.state.leader
             raise TransferRefusedError(
-                f"this member does not lead; ask {leader or 'again when there is a leader'}"
+                f"{self.name} does not lead, {leader or 'nobody'} does; ask the leader", ErrorCode.NO_LEADER
             )
         target = member or self._best_successor()
         if target == self.name:

@@ -5,9 +5,12 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+import grpc.aio
 import pytest
 
 from coordclient import AsyncClient, Consistency, State
+from coordproto.v1 import data_pb2
+from coordsvc.api.status import error_of
 from tests.processes.cluster import ClusterProcesses
 from tests.processes.conditions import eventually
 from tests.processes.operators import Operator
@@ -126,6 +129,11 @@ async def test_leadership_goes_where_it_is_sent_and_a_leader_that_is_removed_han
             said = await operator.done("leader", "transfer", second.name, at=third)
             assert said.startswith(f"{second.name} leads now, in term ")
             await client.create("/after-transfer", b"")
+            with pytest.raises(grpc.aio.AioRpcError) as refused:
+                await cluster.transfer_leadership(third, third.name)
+            error = error_of(refused.value)
+            assert error is not None
+            assert (error.code, error.leader_hint) == (data_pb2.NO_LEADER, second.endpoint)
             await operator.done("leader", "transfer", first.name, at=third)
 
             await operator.remove(first)

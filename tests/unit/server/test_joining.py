@@ -124,6 +124,17 @@ async def test_it_gives_up_and_says_what_it_heard_last(
             await join(config(endpoint))
 
 
+async def test_places_that_were_recorded_by_mistake_do_not_keep_it_out(
+    config: Callable[..., ServerConfig],
+) -> None:
+    answer = taken_in()
+    mistakes = {"b": "h:1", "c": "10.0.0..4:7401", "e": "[,=]:1", "f": "h:6"}
+    for name, address in mistakes.items():
+        answer.members.add(name=name, peer_address=address)
+    async with serving(FakeMember(answer)) as endpoint:
+        assert (await join(config(endpoint))).members == "a=h:1,f=h:6"
+
+
 @pytest.mark.parametrize("answer", [taken_in(""), taken_in(index=0), coordination_pb2.JoinResponse()])
 async def test_an_answer_that_cannot_be_is_not_believed(
     config: Callable[..., ServerConfig], answer: coordination_pb2.JoinResponse
