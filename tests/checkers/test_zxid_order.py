@@ -246,7 +246,7 @@ LIES: list[tuple[Callable[[History], None], str]] = [
     (accepted_but_wrong, "G1"),
     (wrong_error, "C1"),
     (wrong_actual_version, "C1"),
-    (failed_with_effect, "G8"),
+    (failed_with_effect, "C3"),
     (applied_twice, "S4"),
     (out_of_nowhere, "G8"),
     (two_writes_one_zxid, "G1"),

@@ -61,6 +61,7 @@ class _Replay:
         self._claims: dict[int, Operation] = {}
         self._looks: dict[int, list[Operation]] = {}
         self._unknown: list[Operation] = []
+        self._failed: list[Operation] = []
         self._fits: dict[int, list[int]] = {}  # by unclaimed zxid: places in `_unknown`
         self._ended: dict[int, int] = {end.session: end.zxid for end in history.session_ends}
 
@@ -82,8 +83,8 @@ class _Replay:
     def _sort_in(self, operation: Operation) -> None:
         """Decide at which zxid an operation is judged."""
         if not is_answered(operation):
-            if operation.outcome == UNKNOWN and operation.is_write:
-                self._unknown.append(operation)
+            if operation.is_write:
+                (self._unknown if operation.outcome == UNKNOWN else self._failed).append(operation)
             return
         zxid, newest = operation.zxid, len(self._transactions) - 1
         if zxid is None:
@@ -216,6 +217,14 @@ class _Replay:
             if is_same and operation.zxid is not None and operation.zxid < zxid:
                 text = f"zxid {zxid} ({told}) looks like a second time of a write already applied"
                 self._report("S4", text, operation)
+                return
+        for operation in self._failed:
+            self._carry_out(operation, zxid)
+            is_same = self._tree.changes == changes
+            self._tree.undo()
+            if is_same:
+                text = f"zxid {zxid} ({told}) is what a write did that had failed for certain"
+                self._report("C3", text, operation)
                 return
         text = f"zxid {zxid} ({told}) stems from no request, no end of a session, no reaping"
         self.violations.append(Violation("G8", text, list(changes)))

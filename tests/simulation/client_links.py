@@ -82,6 +82,7 @@ class ClientLink:
         self.client = client
         self.member = host.name
         self.number = number
+        self.frame_items_max = network.frame_items_max
         self.is_open = True
         self.on_opened: Callable[[], None] = _nothing_opened
         self.on_items: Callable[[list[bytes]], None] = _nothing_read
@@ -213,6 +214,11 @@ class ServerEnd:
             self._feed_frame(self._waiting.popleft())
 
     def _send(self, items: list[bytes]) -> None:
+        count = self._link.frame_items_max or len(items)
+        for start in range(0, len(items), count):
+            self._send_frame(items[start : start + count])
+
+    def _send_frame(self, items: list[bytes]) -> None:
         self._unread += 1
         link = self._link
         link.to_client(lambda: link.items(items))
@@ -301,6 +307,7 @@ class ClientNetwork:
         self.hosts = hosts
         self.weather: Weather = weather or CalmWeather()
         self.links: dict[int, ClientLink] = {}
+        self.frame_items_max = 0  # what a member sends at once is split into frames of so many; 0: it is not
         self._number = 0
         self._held: list[tuple[str, Callable[[], None]]] = []
 

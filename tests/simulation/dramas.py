@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from tests.simulation.clients.workload import draw_workload
 from tests.simulation.plan import Fault, Plan
 from tests.simulation.world import World
 
@@ -23,7 +24,7 @@ def draw_dramas(world: World, plan: Plan) -> list[Fault]:
     faults: list[Fault] = []
     for number in range(1 + world.draw_below(_COUNT_MAX, "drama count")):
         drama = _Drama(world, plan, number)
-        kind = world.draw_below(7, "drama", number)
+        kind = world.draw_below(8, "drama", number)
         if kind <= 1:
             faults += drama.relay()
         elif kind == 2:
@@ -32,8 +33,10 @@ def draw_dramas(world: World, plan: Plan) -> list[Fault]:
             faults += drama.long_absence()
         elif kind == 4:
             faults += drama.torn_leaders()
-        else:
+        elif kind <= 6:
             faults += drama.reform()
+        else:
+            faults += drama.late_word()
     return faults
 
 
@@ -164,4 +167,24 @@ class _Drama:
                     )
                 )
             at_ms += self._elections(10, 400, "next", stage)
+        return faults
+
+    def late_word(self) -> list[Fault]:
+        """What a member's clients say reaches the leader only when it is ending their sessions, slowly."""
+        timeout_ms = min(draw_workload(self.world).session_timeout_ms, self.plan.safety_ms // 2)
+        names = self.plan.voters() + self.plan.learners()
+        alone = names[self._below(len(names), "alone")]
+        others = [name for name in names if name != alone]
+        slow = " ".join(f"{one}>{other}" for one in others for other in others if one != other)
+        cut = " ".join(f"{alone}>{other} {other}>{alone}" for other in others)
+        faults = []
+        at_ms = self._below(max(1, self.plan.safety_ms - timeout_ms), "start")
+        for repetition in range(2):
+            cut_ms = max(1, timeout_ms * (60 + self._below(70, "late", repetition)) // 100)
+            clog_ms = max(1, self.election_ms * (10 + self._below(35, "slow", repetition)) // 100)
+            if slow:
+                faults.append(Fault(at_ms, "clog", duration_ms=2 * cut_ms, amount=clog_ms, pairs=slow))
+            if cut:
+                faults.append(Fault(at_ms, "cut", duration_ms=cut_ms, pairs=cut))
+            at_ms += 2 * cut_ms
         return faults

@@ -86,6 +86,7 @@ def _draw_cluster(world: World, cluster: ClusterPlan) -> None:
     extreme(15, "watches_per_session_max", 2)
     extreme(30, "catch_up_changes", 1)
     extreme(30, "cache_bytes", 1)
+    extreme(35, "frame_items_max", 1 + world.draw_below(2, "items"))
     extreme(20, "pump_delay_us", world.draw_log(50, 20_000, "pump"))
     extreme(20, "session_timeout_ms_min", 300)
     cluster.digest_interval = world.draw_log(1, 64, "digest")

@@ -19,7 +19,7 @@ from coordsvc.statemachine.commands import Create, Transaction, Write
 from coordsvc.statemachine.invariants import _replay
 from coordsvc.statemachine.machine import Session, StateMachine, WriteOutcome, WriteStatus
 from coordsvc.statemachine.paths import ROOT, parent_of
-from coordsvc.statemachine.results import Created, Failure
+from coordsvc.statemachine.results import Created, Failure, WriteResult
 from coordsvc.statemachine.store import Store
 from coordsvc.statemachine.types import CreateMode, Limits
 from tests.checkers.history import SessionEnd
@@ -42,7 +42,7 @@ class Ledger:
         self.oldest_history_zxid = 1
         self.clock: Callable[[], int] = _no_clock
         self._states: dict[Index, State] = {}
-        self._answers: dict[tuple[int, int], object] = {}
+        self._answers: dict[tuple[int, int], tuple[int, WriteResult]] = {}
         self._acknowledged: dict[int, int] = {}
         self._zxid = 0
         self._time_ms = 0
@@ -99,7 +99,7 @@ class Ledger:
             assert last is not None, f"S1: session {session_id} wrote after its end"
             assert sequence == last + 1, f"G8: sequence {sequence} of session {session_id} follows {last}"
             self._open[session_id] = sequence
-            self._answers[session_id, sequence] = outcome.result
+            self._answers[session_id, sequence] = outcome.zxid, outcome.result
         result = outcome.result
         if isinstance(result, Failure):
             assert not outcome.changes, "Z6: a write that failed changed something"
@@ -112,9 +112,13 @@ class Ledger:
         """The client has these answers: from now on they may be forgotten."""
         self._acknowledged[session_id] = max(sequence, self._acknowledged.get(session_id, 0))
 
+    def answer(self, session_id: int, sequence: int) -> tuple[int, WriteResult] | None:
+        """Return what that write came to; None if no member carried it out."""
+        return self._answers.get((session_id, sequence))
+
     def _repeated(self, session_id: int, sequence: int, outcome: WriteOutcome) -> None:
         """S4: what was sent again gets the first answer, or none if that was acknowledged."""
-        if outcome.result == self._answers[session_id, sequence]:
+        if (outcome.zxid, outcome.result) == self._answers[session_id, sequence]:
             self.probes.hit("a repeated write got its first answer")
             return
         is_forgotten = sequence <= self._acknowledged.get(session_id, 0)

@@ -51,6 +51,7 @@ class ClusterPlan:
     cache_bytes: int = 1 << 20  # of the tree
     pump_delay_us: int = 50
     disk_stall_ms: int = 3000
+    frame_items_max: int = 0  # in one frame to a client; 0: whatever is there
 
 
 @dataclass(slots=True)

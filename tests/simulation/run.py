@@ -20,10 +20,11 @@ from tests.simulation.client_links import ClientNetwork
 from tests.simulation.clients.fleet import Fleet
 from tests.simulation.clients.workload import Workload, draw_workload
 from tests.simulation.clocks import MemberClock
+from tests.simulation.desertion import desert
 from tests.simulation.drawing_plans import draw_plan
 from tests.simulation.faults import Faults, FaultyWeather
 from tests.simulation.invariants import Invariants, Violation
-from tests.simulation.judgement import judge
+from tests.simulation.judgement import check_answers, check_stores, judge
 from tests.simulation.members import SimulatedMember
 from tests.simulation.network import PeerNetwork
 from tests.simulation.operators import Operators
@@ -68,6 +69,7 @@ class Simulation:
         everybody = tuple(self.members)
         self.weather = FaultyWeather(world, plan)
         self.clients = ClientNetwork(world, self.members, self.weather)
+        self.clients.frame_items_max = plan.cluster.frame_items_max
         world.gateway = self.clients
         self.fleet = Fleet(world, Workload(**plan.workload), everybody)
         self.operators = Operators(world, self.members, self._add)
@@ -84,6 +86,7 @@ class Simulation:
             self.fleet.crowd,
         )
         self.healed_ns: int | None = None
+        self._finished_ns: int | None = None
         self._core: list[SimulatedMember] = []
 
     def _add(self, name: str) -> SimulatedMember:
@@ -110,6 +113,9 @@ class Simulation:
         self.world.run_until(self.world.now_ns + self.plan.safety_ms * MILLISECOND)
         self._core = self.heal()
         self._live()
+        self._finished_ns = self.world.now_ns
+        desert(self)
+        check_answers(self.fleet.notebook.calls, self.invariants.ledger)
         judge(self.fleet, self.history())
 
     def heal(self) -> list[SimulatedMember]:
@@ -157,6 +163,15 @@ class Simulation:
         names.update(dict.fromkeys(name for name in able if name not in voters))
         return names
 
+    def agree(self) -> None:
+        """Let pass what time the core needs to be of one mind, with a leader."""
+        election_ns = 2 * self.plan.cluster.election_ticks * self.plan.cluster.tick_ms * MILLISECOND
+        patience_ns = 2 * self.plan.network.stall_timeout_ms * MILLISECOND + 3 * SECOND
+        self._within(
+            10 * election_ns + patience_ns, "L1", lambda: _leader_of(self.core()) is not None, self._explain
+        )
+        self._within(_CATCHING_UP_NS_MAX, "L2", lambda: _agree(self.core()), self._explain)
+
     def core(self) -> list[SimulatedMember]:
         """The members that must go on: those chosen, unless the cluster has removed them since."""
         return [member for member in self._core if not member.is_retired]
@@ -167,12 +182,13 @@ class Simulation:
         self._within(
             10 * election_ns + patience_ns, "L1", lambda: _leader_of(self.core()) is not None, self._explain
         )
+        committed = self.invariants.commit
+        self._within(_CATCHING_UP_NS_MAX, "L6", lambda: _have_applied(self.core(), committed), self._explain)
         self._within(_LIVENESS_NS_MAX, "L3", lambda: self.fleet.is_done, self._explain_clients)
         self._within(self._longest_timeout_ns() + 10 * SECOND, "L4", self._dead_are_gone, self._explain_dead)
         self._within(_CATCHING_UP_NS_MAX, "L2", lambda: _agree(self.core()), self._explain)
         self._within(10 * SECOND, "L5", lambda: _are_idle(self.core()), self._explain)
-        for member in self.core():
-            member.machine.verify()
+        check_stores(self.core())
 
     def _longest_timeout_ns(self) -> int:
         """How long a session can live on without its client, at most, by the slowest clock."""
@@ -225,7 +241,7 @@ class Simulation:
         history.facts = Facts(
             name=f"seed {self.plan.seed}",
             healed_ns=self.healed_ns,
-            finished_ns=self.world.now_ns,
+            finished_ns=self._finished_ns,
             oldest_zxid=ledger.oldest_history_zxid,
             clock_error=self.plan.clock.drift_ppm / 1_000_000 + history.facts.clock_error,
             has_pauses=history.facts.has_pauses,
@@ -242,6 +258,11 @@ def _leader_of(core: list[SimulatedMember]) -> SimulatedMember | None:
         if member.is_up and member.replica.state.raft.is_leader:
             return member
     return None
+
+
+def _have_applied(core: list[SimulatedMember], index: int) -> bool:
+    """Whether nobody lags behind what was committed then; whose log is trimmed away needs a snapshot."""
+    return all(member.is_up and member.machine.applied_index >= index for member in core)
 
 
 def _agree(core: list[SimulatedMember]) -> bool:

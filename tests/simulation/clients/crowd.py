@@ -36,9 +36,10 @@ class Crowd:
         """Nobody calls any more; whoever has called is answered, or gives up."""
         self._is_calm = True
 
-    def gather(self, member: str, writes: int, duration_ms: int) -> None:
-        """Write to `member` soon, and read there for as long as it says."""
+    def gather(self, member: str, writes: int, duration_ms: int, *, is_last: bool = False) -> None:
+        """Write to `member` soon, and read there for as long as it says. `is_last`: the calm is over."""
         world = self._world
+        self._is_calm = self._is_calm and not is_last
         for index in range(writes):
             # The first ones are answered, or just not any more; the last ones come while it is alone.
             delay_ns = world.draw_log(1, max(2, duration_ms), "crowd writes", self._number, index)
