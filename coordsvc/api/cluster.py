@@ -9,11 +9,10 @@ import grpc.aio
 from coordproto.v1 import coordination_pb2, coordination_pb2_grpc, data_pb2
 from coordsvc.api.calls import Call
 from coordsvc.api.gateway import ChangeRefusedError, Gateway, TransferRefusedError
-from coordsvc.api.members import decode_change, decode_join, describe_members
+from coordsvc.api.members import decode_change, decode_join, describe_joined, describe_members
 from coordsvc.api.status import abort
-from coordsvc.codec.cluster_configuration import ClusterConfiguration
 from coordsvc.codec.results import encode_failure
-from coordsvc.replica.changes import Change
+from coordsvc.replica.changes import Change, ChangeRequest
 from coordsvc.statemachine.results import ErrorCode, Failure
 
 _CHANGE_WITHIN_S = 30.0  # if the caller sets no deadline
@@ -87,26 +86,10 @@ class ClusterService(coordination_pb2_grpc.ClusterServicer):
         self, request: coordination_pb2.JoinRequest, context: Context
     ) -> coordination_pb2.JoinResponse:
         join = decode_join(request)
-        outcome = await self._change(join, context, force=False)
-        name = next((record.name for record in outcome.members if record.member_id == join.member_id), "")
-        if not name:
-            message = "this server was removed from the cluster while it joined; start again"
-            await abort(context, encode_failure(Failure(ErrorCode.INVALID_ARGUMENT, message)))
-        return coordination_pb2.JoinResponse(
-            cluster_id=self._gateway.cluster_id,
-            name=name,
-            members=[
-                coordination_pb2.JoinedMember(
-                    name=record.name,
-                    peer_address=record.peer_address,
-                    client_address=record.client_address,
-                )
-                for record in outcome.members
-            ],
-            configuration_index=outcome.index,
-        )
+        joined = await self._change(join, context, force=False)
+        return describe_joined(self._gateway.cluster_id, joined)
 
-    async def _change(self, change: Change, context: Context, *, force: bool) -> ClusterConfiguration:
+    async def _change(self, change: Change, context: Context, *, force: bool) -> ChangeRequest:
         remaining: float | None = context.time_remaining()
         within_s = _CHANGE_WITHIN_S if remaining is None else remaining * 0.95
         try:

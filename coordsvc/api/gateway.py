@@ -11,8 +11,7 @@ from dataclasses import dataclass
 from typing import ParamSpec, Protocol, TypeVar
 
 from coordproto.v1 import coordination_pb2
-from coordsvc.codec.cluster_configuration import ClusterConfiguration
-from coordsvc.replica.changes import Change
+from coordsvc.replica.changes import Change, ChangeRequest
 from coordsvc.replica.connections import Connection
 from coordsvc.replica.core import Replica
 from coordsvc.statemachine.results import ErrorCode, Failure
@@ -49,10 +48,8 @@ class Gateway(Protocol):
     async def transfer_leadership(self, member: str) -> str:
         """Hand leadership over and return who leads then. Raises TransferRefusedError."""
 
-    async def change_membership(
-        self, change: Change, *, force: bool, within_s: float
-    ) -> ClusterConfiguration:
-        """Change the membership, as the leader. Raises ChangeRefusedError."""
+    async def change_membership(self, change: Change, *, force: bool, within_s: float) -> ChangeRequest:
+        """Change the membership, as the leader; the request has an outcome. Raises ChangeRefusedError."""
 
 
 class ChangeRefusedError(Exception):

@@ -5,7 +5,15 @@ from __future__ import annotations
 from coordproto.v1 import coordination_pb2
 from coordsvc.codec.cluster_configuration import MemberRecord
 from coordsvc.raft.types import Configuration, NodeId
-from coordsvc.replica.changes import AddMember, Change, JoinMember, PromoteMember, RemoveMember, ReplaceMember
+from coordsvc.replica.changes import (
+    AddMember,
+    Change,
+    ChangeRequest,
+    JoinMember,
+    PromoteMember,
+    RemoveMember,
+    ReplaceMember,
+)
 from coordsvc.replica.core import Replica
 
 
@@ -25,6 +33,25 @@ def decode_change(request: coordination_pb2.ChangeMembersRequest) -> Change | No
 
 def decode_join(request: coordination_pb2.JoinRequest) -> JoinMember:
     return JoinMember(request.name, request.peer_address, request.client_address, request.member_id)
+
+
+def describe_joined(cluster_id: str, request: ChangeRequest) -> coordination_pb2.JoinResponse:
+    """What a server that has joined has to know; `request` is settled, with an outcome."""
+    outcome = request.outcome
+    assert outcome is not None, "a failure is answered as one"
+    assert outcome.index == request.proposed, "a join takes effect with one entry"
+    return coordination_pb2.JoinResponse(
+        cluster_id=cluster_id,
+        name=request.name,
+        members=[
+            coordination_pb2.JoinedMember(
+                name=record.name, peer_address=record.peer_address, client_address=record.client_address
+            )
+            for record in outcome.members
+        ],
+        configuration_index=request.proposed,
+        configuration_term=request.proposed_term,
+    )
 
 
 def describe_members(replica: Replica) -> coordination_pb2.MembersResponse:

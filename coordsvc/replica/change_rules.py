@@ -125,6 +125,12 @@ def explain_unfit_joiner(name: NodeId, change: JoinMember, in_force: ClusterConf
             "remove it first, or choose another --name"
         )
         return Failure(ErrorCode.NODE_EXISTS, message)
+    if known is not None and known.member_id == 0 and name in in_force.raft.voters:
+        message = (
+            f"{name} is a voting member, and begins with the cluster: start it without --join; "
+            "or, if it has lost its disk, remove it first"
+        )
+        return Failure(ErrorCode.NODE_EXISTS, message)
     for record in in_force.members:
         if record.name != name and record.member_id == change.member_id:
             message = f"this data directory is that of member {record.name}: it cannot join as {name} too"

@@ -59,6 +59,8 @@ class ChangeRequest:
 
     Attributes:
         name: For `JoinMember` the name that was given or chosen.
+        proposed: The index of its first configuration entry; 0 while it waits for its turn. A join has no
+            other: this and `proposed_term` are where the new member's knowledge of its cluster begins.
         outcome: The configuration, applied and not joint, in which the change is complete.
         leader_hint: With a failure: the client address of the member to ask instead.
     """
@@ -67,7 +69,7 @@ class ChangeRequest:
     change: Change
     force: bool
     name: NodeId
-    proposed: Index = 0  # its first configuration entry; 0 while it waits for its turn
+    proposed: Index = 0
     proposed_term: Term = 0
     target: Configuration | None = None
     is_committed: bool = False

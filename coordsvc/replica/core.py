@@ -37,6 +37,15 @@ from coordsvc.replica.settings import ReplicaSettings
 from coordsvc.replica.state import ReplicaState
 from coordsvc.statemachine.machine import StateMachine
 
+_COUNTED = frozenset(  # towards a majority, so only from the disk whose turn it is
+    {
+        MessageType.VOTE_RESPONSE,
+        MessageType.PRE_VOTE_RESPONSE,
+        MessageType.APPEND_RESPONSE,
+        MessageType.HEARTBEAT_RESPONSE,
+    }
+)
+
 
 @dataclass(slots=True)
 class _Leadership:
@@ -215,11 +224,14 @@ class Replica:
             MalformedFrame: A frame that no member sends; what stood before it has been taken in.
         """
         self.state.heard_ms[peer] = self.state.now_ms
+        is_doubted = peer in self.roster.doubted
         for frame in frames:
             kind = frame.WhichOneof("body")
             if kind == "raft":
                 message = decode_raft_message(frame.raft)
-                if message.source == peer and message.type is not MessageType.SNAPSHOT:
+                if message.source != peer or message.type is MessageType.SNAPSHOT:
+                    continue
+                if not (is_doubted and message.type in _COUNTED):
                     self.state.raft.step(message)
             elif kind == "forward":
                 for command in frame.forward.commands:

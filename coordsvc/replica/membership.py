@@ -114,7 +114,8 @@ class MembershipChanges:
         applied = self._roster.applied
         if request is None or not request.proposed or applied.index < request.proposed:
             return
-        if applied.raft == request.target:
+        # Who joins has to hear the term of the entry that names it: it asks again.
+        if applied.raft == request.target and not isinstance(request.change, JoinMember):
             request.is_committed = True
             self._settle_if_complete(applied)
             return
@@ -150,7 +151,17 @@ class MembershipChanges:
             self._propose(in_force.raft, records)
 
     def _newest(self, records: tuple[MemberRecord, ...]) -> tuple[MemberRecord, ...]:
-        return without_clashes(records, tuple(self._roster.newest(record) for record in records))
+        """The records with what their members say of themselves.
+
+        A place that was announced is filled by a join alone: the disk that had the name before may greet
+        while it does not know yet that it was removed.
+        """
+        voters = self._state.raft.configuration.voters
+        said = (
+            self._roster.newest(record) if record.member_id or record.name in voters else record
+            for record in records
+        )
+        return without_clashes(records, tuple(said))
 
     def _start(self, request: ChangeRequest, in_force: ClusterConfiguration) -> None:
         change = request.change
@@ -165,16 +176,13 @@ class MembershipChanges:
             self._fail(request, refusal.code, refusal.message)
             return
         voters, learners, records = target_of(request, in_force)
-        if self._hands_over_first(request, voters):
-            return
         if not request.force and (at_stake := self._explain_lost_quorum(voters)):
             self._fail(request, ErrorCode.CHECK_FAILED, at_stake)
             return
-        newest = self._newest(records)
-        is_same = voters == set(in_force.raft.voters) and learners == set(in_force.raft.learners)
-        if in_force.index and newest == in_force.members and is_same:
-            self._settle(request, in_force)  # A repeated join: everything is as it should be.
+        if self._hands_over_first(request, voters):
             return
+        # A join that is repeated is proposed again: its answer names the term and the index of its entry.
+        newest = self._newest(records)
         request.target = Configuration(tuple(sorted(voters)), learners=tuple(sorted(learners)))
         try:
             first = plan(in_force.raft, voters, learners)
@@ -268,10 +276,15 @@ class MembershipChanges:
         return self._explain_not_promotable(change.by, in_force)
 
     def _explain_not_promotable(self, name: NodeId, in_force: ClusterConfiguration) -> Failure | None:
-        if in_force.record(name) is None:
+        record = in_force.record(name)
+        if record is None:
             return no_member(name, in_force, "; start it with --join first")
         if name in in_force.raft.voters:
             return Failure(ErrorCode.INVALID_ARGUMENT, f"{name} is a voting member already")
+        if record.member_id == 0:
+            # Whoever answers under this name may be the disk that had it before.
+            message = f"{name} has not caught up: it was announced, and has not joined; start it with --join"
+            return Failure(ErrorCode.CATCHING_UP, message)
         follower = self._state.raft.status().followers.get(name)
         if follower is None or not self._state.hears(name):
             message = f"{name} has not caught up: it is not heard from; is it running?"
@@ -301,9 +314,14 @@ class MembershipChanges:
     # Outcomes
 
     def _look_at_log(self, request: ChangeRequest) -> None:
-        """Its place in the log is applied, and it was not there: an earlier leader's end took it away."""
-        applied_index = self._state.machine.applied_index
-        if request.proposed and applied_index >= request.proposed and not request.is_committed:
+        """An earlier leader's end took its entry away: its place in the log is applied, and it was not there.
+
+        Or the log comes to a later term before that place: terms in a log never decrease.
+        """
+        if not request.proposed or request.is_committed:
+            return
+        machine = self._state.machine
+        if machine.applied_index >= request.proposed or machine.applied_term > request.proposed_term:
             self._refer_to_leader(request)
 
     def _settle_if_complete(self, applied: ClusterConfiguration) -> None:

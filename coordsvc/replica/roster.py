@@ -31,6 +31,10 @@ from coordsvc.raft.types import Configuration, Index, NodeId
 from coordsvc.replica.state import ReplicaState
 
 REMOVED = "it was removed from the cluster; its data directory is of no use any more and may be deleted"
+REPLACED = (
+    "it was removed from the cluster, and its name belongs to another server now; "
+    "its data directory is of no use any more and may be deleted"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +47,12 @@ class RefusedGreeting:
 
 
 class Roster:
-    """`own` is what this member says of itself; see `Replica` for the other arguments."""
+    """`own` is what this member says of itself; see `Replica` for the other arguments.
+
+    Attributes:
+        doubted: Linked to us under a name that, in the configuration in force, is that of another disk.
+            What such a peer leads us to is heard, but nothing that it answers is counted.
+    """
 
     def __init__(
         self,
@@ -61,6 +70,9 @@ class Roster:
         self._read: tuple[Index, Configuration, ClusterConfiguration] | None = None
         self._noticed: tuple[Index, Configuration] | None = None
         self._told: dict[NodeId, MemberRecord] = {}
+        self._disks: dict[NodeId, int] = {}  # under which id each name has greeted last
+        self._was_member = joined_index > 0  # this disk, not only a member of this name
+        self.doubted: set[NodeId] = set()
         self.applied = NOBODY
         self.tree_replaced()
 
@@ -99,11 +111,15 @@ class Roster:
     def configuration_applied(self, configuration: ClusterConfiguration) -> None:
         """A configuration was applied; `index` is filled in."""
         self.applied = configuration
+        self._guests = {name: index for name, index in self._guests.items() if index > configuration.index}
         for name, seen in list(self._seen.items()):
             record = configuration.record(name)
-            if record is None or record.member_id not in (0, seen.member_id):
+            is_another = record is None or record.member_id not in (0, seen.member_id)
+            if is_another and name not in self._guests:
                 del self._seen[name]
-        self._guests = {name: index for name, index in self._guests.items() if index > configuration.index}
+        own = configuration.record(self._state.name)
+        if own is not None and own.member_id and own.member_id == self._own.member_id:
+            self._was_member = True
         self.refresh()
         self._look_for_ourselves()
 
@@ -124,16 +140,34 @@ class Roster:
         record = applied.record(state.name)
         if record is None:
             self._leave()
-        elif self._own.member_id and record.member_id not in (0, self._own.member_id):
-            state.effects.stop = self._lost_disk()
+        elif self._is_another(record):
+            self._give_up_the_name()
 
-    def _leave(self) -> None:
+    def _is_another(self, record: MemberRecord) -> bool:
+        """Whether this record of our name is that of another disk."""
+        return bool(self._own.member_id) and record.member_id not in (0, self._own.member_id)
+
+    def _look_who_has_our_name(self, in_force: ClusterConfiguration) -> None:
+        """Stop if our name is that of another disk, committed or not: it is given again only after we left.
+
+        Our log has grown behind our removal then, and we must not vote in the name of the other.
+        """
+        record = in_force.record(self._state.name)
+        is_news = self._state.raft.configuration_index > self._joined_index
+        if is_news and record is not None and self._is_another(record):
+            self._give_up_the_name()
+
+    def _leave(self, why: str = REMOVED) -> None:
         self._state.ask_to_move("this member was removed from the cluster")
-        self._state.effects.removed = REMOVED
+        self._state.effects.removed = why
 
-    def _lost_disk(self) -> str:
+    def _give_up_the_name(self) -> None:
+        """Another disk has our name. If ours was ever recorded, it was not lost: it was removed."""
+        if self._was_member:
+            self._leave(REPLACED)
+            return
         name = self._state.name
-        return (
+        self._state.effects.stop = (
             f"it lost its disk: a member cannot come back with an empty one, since it would forget its "
             f"votes; replace it: coordctl member remove {name}, then start it with --join "
             f"(or coordctl member replace {name} NEW)"
@@ -193,6 +227,10 @@ class Roster:
         if explain_bad_record(said):
             return  # It did not say where it is: the configuration has to.
         self._seen[name] = said
+        self._disks.pop(name, None)
+        self._disks[name] = member_id
+        if len(self._disks) > 2 * MEMBERS_MAX:
+            del self._disks[next(iter(self._disks))]
         if configuration_index > self.applied.index or not self.applied.members:
             self._guests[name] = configuration_index
         self.refresh()
@@ -204,7 +242,7 @@ class Roster:
         if cause == peer_pb2.REFUSAL_NOT_A_MEMBER:
             self._leave()
         elif cause == peer_pb2.REFUSAL_ANOTHER_DISK:
-            self._state.effects.stop = self._lost_disk()
+            self._give_up_the_name()
 
     # -----------------------------------------------------------------------------------------
     # What follows
@@ -229,6 +267,12 @@ class Roster:
         state = self._state
         members: dict[NodeId, MemberRecord] = {}
         in_force = self.in_force()
+        self._look_who_has_our_name(in_force)
+        self.doubted = {
+            record.name
+            for record in in_force.members
+            if record.member_id and self._disks.get(record.name, record.member_id) != record.member_id
+        }
         if not self.applied.members:
             members = {contact.name: contact for contact in self._contacts}
         for record in (*self.applied.members, *in_force.members):

@@ -57,7 +57,16 @@ def _identity(answer: coordination_pb2.JoinResponse, member_id: int) -> StoredId
         raise JoinFailedError("the cluster answered what cannot be: nobody in it can be dialled")
     if not answer.cluster_id or not answer.name or answer.configuration_index < 1:
         raise JoinFailedError("the cluster answered what cannot be: who we are in it")
-    return StoredIdentity(answer.cluster_id, answer.name, member_id, members, answer.configuration_index)
+    if answer.configuration_term < 1:
+        raise JoinFailedError("the cluster answered what cannot be: in which term it took us in")
+    return StoredIdentity(
+        answer.cluster_id,
+        answer.name,
+        member_id,
+        members,
+        answer.configuration_index,
+        answer.configuration_term,
+    )
 
 
 def _contacts(answer: coordination_pb2.JoinResponse) -> str:

@@ -20,10 +20,10 @@ from functools import partial
 from coordproto.v1 import coordination_pb2, peer_pb2
 from coordsvc.api.gateway import Arguments, ClientHandle, Result, TransferRefusedError
 from coordsvc.codec.addresses import split_host_and_port
-from coordsvc.codec.cluster_configuration import ClusterConfiguration, MemberRecord
+from coordsvc.codec.cluster_configuration import MemberRecord
 from coordsvc.config import ServerConfig, split_address
 from coordsvc.raft.ready import Persist
-from coordsvc.replica.changes import Change
+from coordsvc.replica.changes import Change, ChangeRequest
 from coordsvc.replica.effects import Effects
 from coordsvc.server.log_trimming import LogTrimmer
 from coordsvc.server.logs import log
@@ -207,9 +207,7 @@ class Member:
             raise TransferRefusedError("no other voting member is connected")
         return successor
 
-    async def change_membership(
-        self, change: Change, *, force: bool, within_s: float
-    ) -> ClusterConfiguration:
+    async def change_membership(self, change: Change, *, force: bool, within_s: float) -> ChangeRequest:
         return await self.membership.change(change, force=force, within_s=within_s)
 
     # -----------------------------------------------------------------------------------------

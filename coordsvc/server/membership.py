@@ -9,7 +9,6 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from coordsvc.api.gateway import ChangeRefusedError
-from coordsvc.codec.cluster_configuration import ClusterConfiguration
 from coordsvc.replica.changes import Change, ChangeRequest
 from coordsvc.statemachine.results import ErrorCode, Failure
 from coordsvc.transport.handshake import Greeted, Unwelcome
@@ -47,8 +46,8 @@ class MembershipDesk:
 
     # --- changes ---
 
-    async def change(self, change: Change, *, force: bool, within_s: float) -> ClusterConfiguration:
-        """Carry out a change; return the configuration in which it is complete.
+    async def change(self, change: Change, *, force: bool, within_s: float) -> ChangeRequest:
+        """Carry out a change; return the request, with the configuration in which it is complete.
 
         Raises:
             ChangeRefusedError: It was not made, or it is not known whether it was.
@@ -60,7 +59,7 @@ class MembershipDesk:
         if request.failure is not None:
             raise ChangeRefusedError(request.failure, request.leader_hint)
         assert request.outcome is not None, "a settled request failed, or has an outcome"
-        return request.outcome
+        return request
 
     async def _wait(self, request: ChangeRequest, within_s: float) -> None:
         waiting = self._waiting[request.number] = asyncio.get_running_loop().create_future()

@@ -84,6 +84,7 @@ def open_directory(config: ServerConfig, joined: StoredIdentity | None) -> DataD
         members=made_as.members,
         member_id=made_as.member_id,
         joined_index=made_as.joined_index,
+        joined_term=made_as.joined_term,
     )
 
 
@@ -122,6 +123,7 @@ def _make_raft(
             machine.applied_index,
             dice.randrange,
             decode_raft_configuration,
+            (identity.joined_term, identity.joined_index),
         )
     except (MalformedFrame, LogStateError) as error:
         raise CorruptStateError(

@@ -69,6 +69,7 @@ class StoredIdentity:
         members: The cluster as it was then, NAME=HOST:PORT,... with peer addresses. A founder begins with
             it; for a member that joined these are whom it can talk to first.
         joined_index: The index of the configuration that named it when it joined; 0 for a founder.
+        joined_term: The term of its entry. Another disk may have had this name before; see `raft.state`.
     """
 
     cluster_id: str
@@ -76,6 +77,7 @@ class StoredIdentity:
     member_id: int
     members: str = ""
     joined_index: int = 0
+    joined_term: int = 0
 
 
 def read_identity(path: Path | str) -> StoredIdentity | None:
@@ -101,6 +103,7 @@ def read_identity(path: Path | str) -> StoredIdentity | None:
         _whole(record, "member_id"),
         str(record.get("members")),
         _whole(record, "joined_index"),
+        _whole(record, "joined_term"),
     )
 
 
@@ -157,6 +160,7 @@ class DataDirectory:
         members: str = "",
         member_id: int = 0,
         joined_index: int = 0,
+        joined_term: int = 0,
     ) -> Self:
         """Lock the directory, make it if there is none, and check whose it is.
 
@@ -173,7 +177,9 @@ class DataDirectory:
             directory = cls(path, descriptor)
             if not directory._is_initialized():
                 number = member_id or _draw_member_id()
-                directory._initialize(StoredIdentity(cluster_id, member, number, members, joined_index))
+                directory._initialize(
+                    StoredIdentity(cluster_id, member, number, members, joined_index, joined_term)
+                )
             reach("recovery_begun")
             directory._check_identity(cluster_id, member)
             directory._read_pointer()
@@ -275,6 +281,7 @@ class DataDirectory:
                 "member_id": identity.member_id,
                 "members": identity.members,
                 "joined_index": identity.joined_index,
+                "joined_term": identity.joined_term,
             },
         )
         reach("directory_made")

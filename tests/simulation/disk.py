@@ -158,6 +158,11 @@ class SimulatedTree(MemoryStore):
         self.files.unsynced.append((puts, deletes))
 
 
+def draw_member_id(world: World, owner: str, number: int = 1) -> int:
+    """The id of the disk that is the `number`-th of this name."""
+    return world.draw("member-id", owner, number) | 1
+
+
 class SimulatedDisk:
     """What outlives a process. `log` is the durable log; `log_unsynced` what was written after it."""
 
@@ -168,8 +173,9 @@ class SimulatedDisk:
         self.log_unsynced: list[LogChange] = []
         self.tree = TreeFiles()
         self.installed = InstalledSnapshot()
-        self.member_id = world.draw("member-id", owner, number) | 1
+        self.member_id = draw_member_id(world, owner, number)
         self.joined_index: Index = 0  # of the configuration that named it when it joined; 0: a founder
+        self.joined_term: Term = 0  # of its entry
         self.contacts: tuple[MemberRecord, ...] = ()
         self.is_full = False
         self.fails_after: int | None = None  # so many more operations succeed, then one fails

@@ -23,9 +23,10 @@ from coordsvc.replica.core import Replica
 from coordsvc.replica.settings import ReplicaSettings
 from coordsvc.storage.log_store import LogStore
 from coordsvc.storage.recovery import recover_log
-from tests.simulation.disk import SimulatedTree
+from tests.simulation.disk import SimulatedTree, draw_member_id
 from tests.simulation.ledger import WatchedMachine
 from tests.simulation.plan import ClusterPlan, Plan
+from tests.simulation.world import World
 
 if TYPE_CHECKING:
     from tests.simulation.members import SimulatedMember
@@ -39,10 +40,16 @@ def client_address(name: str) -> str:
     return f"{name}:7400"
 
 
-def founding(plan: Plan) -> ClusterConfiguration:
-    """The first configuration, which every founder is given; here some of them may only learn."""
-    everybody = plan.voters() + plan.learners()
-    records = [MemberRecord(name, peer_address(name)) for name in everybody]
+def founding(plan: Plan, world: World) -> ClusterConfiguration:
+    """The first configuration, which every founder is given; here some of them may only learn.
+
+    Those have been known by the ids of their disks from the beginning: only voters may come without.
+    """
+    records = [MemberRecord(name, peer_address(name)) for name in plan.voters()]
+    records += [
+        MemberRecord(name, peer_address(name), member_id=draw_member_id(world, name))
+        for name in plan.learners()
+    ]
     return with_records(Configuration(plan.voters(), learners=plan.learners()), records)
 
 
@@ -60,7 +67,7 @@ def open_replica(member: SimulatedMember) -> Replica:
         member.ledger.probes.hit("a crash came between the switch of the tree and the reset of the log")
         disk.log = member.log.copy()  # `reset_to` is synced
     if not disk.joined_index and not machine.configuration:
-        machine.set_configuration(encode_cluster_configuration(founding(member.plan)))
+        machine.set_configuration(encode_cluster_configuration(founding(member.plan, member.world)))
     configuration = NOBODY
     if machine.configuration:
         configuration = decode_cluster_configuration(machine.configuration)
@@ -73,6 +80,7 @@ def open_replica(member: SimulatedMember) -> Replica:
         machine.applied_index,
         member.election_draw,
         decode_raft_configuration,
+        (disk.joined_term, disk.joined_index),
     )
     if raft.configuration.voters == (member.name,) and not raft.configuration.voters_outgoing:
         raft.campaign()

@@ -138,7 +138,7 @@ class Operators:
         def joined(request: ChangeRequest) -> None:
             if request.outcome is None or member.is_up:
                 return
-            member.disk.joined_index = request.outcome.index
+            member.disk.joined_index, member.disk.joined_term = request.proposed, request.proposed_term
             member.disk.contacts = tuple(record for record in request.outcome.members if record.name != name)
             member.start()
             if then is not None:

@@ -1084,10 +1084,13 @@ class JoinResponse(_message.Message):
     NAME_FIELD_NUMBER: _builtins.int
     MEMBERS_FIELD_NUMBER: _builtins.int
     CONFIGURATION_INDEX_FIELD_NUMBER: _builtins.int
+    CONFIGURATION_TERM_FIELD_NUMBER: _builtins.int
     cluster_id: _builtins.str
     name: _builtins.str
     configuration_index: _builtins.int
     """of the configuration that names it: older ones do not concern it"""
+    configuration_term: _builtins.int
+    """the term of its entry: it votes for no log that is older"""
     @_builtins.property
     def members(self) -> _containers.RepeatedCompositeFieldContainer[Global___JoinedMember]:
         """all of them, the new one included"""
@@ -1099,10 +1102,11 @@ class JoinResponse(_message.Message):
         name: _builtins.str = ...,
         members: _abc.Iterable[Global___JoinedMember] | None = ...,
         configuration_index: _builtins.int = ...,
+        configuration_term: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cluster_id", b"cluster_id", "configuration_index", b"configuration_index", "members", b"members", "name", b"name"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cluster_id", b"cluster_id", "configuration_index", b"configuration_index", "configuration_term", b"configuration_term", "members", b"members", "name", b"name"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -30,7 +30,7 @@ class ChangingCluster(Cluster):
         self.founders = {name: f"{name}:7401" for name in names}
         self.ids = {name: number for number, name in enumerate(sorted(names), 1)}
         self.addresses = dict(self.founders)
-        self.joined: dict[str, int] = {}
+        self.joined: dict[str, tuple[int, int]] = {}  # term and index
         self.told: dict[str, dict[str, MemberRecord]] = {}
         self.linked: set[tuple[str, str]] = set()
         self.refusals: list[tuple[str, str, int]] = []  # (who dialled, whom, why)
@@ -60,6 +60,7 @@ class ChangingCluster(Cluster):
             machine.applied_index,
             lambda bound: self.dice.randrange(bound),
             decode_raft_configuration,
+            self.joined.get(name, (0, 0)),
         )
         member.replica = Replica(
             name,
@@ -70,7 +71,7 @@ class ChangingCluster(Cluster):
             first_number=self.dice.randrange(1 << 40),
             member_id=self.ids[name],
             peer_address=self.addresses[name],
-            joined_index=self.joined.get(name, 0),
+            joined_index=self.joined.get(name, (0, 0))[1],
             contacts=contacts,
         )
         member.replica.set_time(self.now_ms, self.now_ms)
@@ -127,7 +128,8 @@ class ChangingCluster(Cluster):
         )
         if request.outcome is not None and name not in self.members:
             self.members[name] = Member(name)
-            self.joined[name] = request.outcome.index
+            assert request.outcome.index == request.proposed
+            self.joined[name] = (request.proposed_term, request.proposed)
             self.start(name)
             self.tick(3)
         return request

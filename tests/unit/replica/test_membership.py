@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from coordsvc.codec.cluster_configuration import MEMBERS_MAX, encode_cluster_configuration
+from coordsvc.codec.entries import join_commands
 from coordsvc.replica.changes import (
     AddMember,
     ChangeRequest,
@@ -110,14 +111,15 @@ class TestJoining:
         again = trio.change(joining(trio, "", "new:1", 77))
         assert again.name == "coordsvc-1", "it is the same server"
 
-    def test_asking_again_changes_nothing(self, trio: ChangingCluster) -> None:
+    def test_asking_again_changes_nobodys_place(self, trio: ChangingCluster) -> None:
         first = trio.join("d")
-        last_index = trio.replica(trio.leader()).state.raft.last_index
         again = trio.join("d")
         assert first.outcome is not None
         assert again.outcome is not None
         assert again.outcome.members == first.outcome.members
-        assert trio.replica(trio.leader()).state.raft.last_index == last_index
+        assert (again.proposed_term, again.proposed) > (first.proposed_term, first.proposed), (
+            "it is told of an entry whose term is known"
+        )
 
     def test_another_server_of_the_same_name_is_refused(self, trio: ChangingCluster) -> None:
         trio.join("d")
@@ -300,6 +302,17 @@ class TestRemoving:
         assert f"of which 1 can be reached ({dead} not) and 2 are needed" in message
         assert trio.change(RemoveMember(dead)).outcome is not None, "this one costs nothing"
 
+    def test_leadership_stays_where_it_is_if_the_removal_of_the_leader_is_refused(
+        self, trio: ChangingCluster
+    ) -> None:
+        leader = trio.leader()
+        trio.kill(followers(trio)[0])
+        trio.tick(15)
+        code, _ = refusal(trio.change(RemoveMember(leader)))
+        assert code is ErrorCode.CHECK_FAILED
+        trio.tick(10)
+        assert trio.leader() == leader
+
     def test_a_member_whose_link_has_just_gone_down_counts_as_missing(self, trio: ChangingCluster) -> None:
         """No second passes between the crash and the request: accepted, it would stop the cluster."""
         dead, live = followers(trio)
@@ -397,6 +410,19 @@ class TestOneAtATime:
         assert code is ErrorCode.NO_LEADER
         assert trio.roles() == (("a", "b", "c"), ())
 
+    def test_a_change_that_was_lost_far_behind_others_is_referred_too(self, trio: ChangingCluster) -> None:
+        """The log of the new leader may be shorter, and stay so."""
+        old = trio.leader()
+        trio.isolate(old)
+        for _ in range(5):
+            trio.replica(old).state.raft.propose([join_commands(0, [])])
+        request = trio.replica(old).change_membership(AddMember("d", "d:1"))
+        trio.tick(40)
+        trio.heal()
+        trio.tick(20)
+        assert trio.replica(old).state.machine.applied_index < request.proposed
+        assert refusal(request)[0] is ErrorCode.NO_LEADER
+
     def test_another_change_in_its_place_is_not_taken_for_it(self, trio: ChangingCluster) -> None:
         old = trio.leader()
         trio.isolate(old)
@@ -448,7 +474,7 @@ class TestStaleMembers:
         trio.tick(5)
         trio.join("d")
         trio.replica("d").state.raft.tick()
-        assert trio.replica(stale).check_greeting("d", trio.ids["d"], trio.joined["d"]) is None
+        assert trio.replica(stale).check_greeting("d", trio.ids["d"], trio.joined["d"][1]) is None
         trio.heal()
         trio.tick(10)
         assert trio.removed == {}

@@ -21,13 +21,13 @@ from coordsvc.storage.data_directory import StoredIdentity
 Answer = coordination_pb2.JoinResponse | data_pb2.Error
 
 
-def taken_in(name: str = "d", index: int = 12) -> coordination_pb2.JoinResponse:
+def taken_in(name: str = "d", index: int = 12, term: int = 3) -> coordination_pb2.JoinResponse:
     members = [
         coordination_pb2.JoinedMember(name="a", peer_address="h:1"),
         coordination_pb2.JoinedMember(name=name, peer_address="h:4"),
     ]
     return coordination_pb2.JoinResponse(
-        cluster_id="cluster", name=name, members=members, configuration_index=index
+        cluster_id="cluster", name=name, members=members, configuration_index=index, configuration_term=term
     )
 
 
@@ -85,7 +85,7 @@ async def test_it_becomes_who_the_cluster_says_it_is(config: Callable[..., Serve
     async with serving(member) as endpoint:
         identity = await join(config(endpoint))
     (asked,) = member.asked
-    assert identity == StoredIdentity("cluster", "coordsvc-4", asked.member_id, "a=h:1", 12)
+    assert identity == StoredIdentity("cluster", "coordsvc-4", asked.member_id, "a=h:1", 12, 3)
     assert (asked.name, asked.peer_address, asked.client_address) == ("", "127.0.0.1:7401", "127.0.0.1:7400")
 
 
@@ -135,7 +135,9 @@ async def test_places_that_were_recorded_by_mistake_do_not_keep_it_out(
         assert (await join(config(endpoint))).members == "a=h:1,f=h:6"
 
 
-@pytest.mark.parametrize("answer", [taken_in(""), taken_in(index=0), coordination_pb2.JoinResponse()])
+@pytest.mark.parametrize(
+    "answer", [taken_in(""), taken_in(index=0), taken_in(term=0), coordination_pb2.JoinResponse()]
+)
 async def test_an_answer_that_cannot_be_is_not_believed(
     config: Callable[..., ServerConfig], answer: coordination_pb2.JoinResponse
 ) -> None:

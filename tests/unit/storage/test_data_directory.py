@@ -138,10 +138,10 @@ class TestJoining:
         assert prepare_to_join(path) == member_id
 
         DataDirectory.open(
-            path, "cluster", "d", members="a=h:1", member_id=member_id, joined_index=12
+            path, "cluster", "d", members="a=h:1", member_id=member_id, joined_index=12, joined_term=3
         ).close()
 
-        assert read_identity(path) == StoredIdentity("cluster", "d", member_id, "a=h:1", 12)
+        assert read_identity(path) == StoredIdentity("cluster", "d", member_id, "a=h:1", 12, 3)
         assert not (path / "joining").exists()
 
     def test_a_damaged_id_is_no_reason_to_draw_another(self, path: Path) -> None:
