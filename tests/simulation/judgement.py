@@ -43,6 +43,17 @@ def check_stores(core: list[SimulatedMember]) -> None:
             raise Violation("Z7", f"what {member.name} has stored is not what it has in memory")
 
 
+def check_closes(fleet: Fleet, ledger: Ledger) -> None:
+    """G4: what a session had sent when it was closed was carried out before its end."""
+    closed = {one.session: one for one in fleet.notebook.sessions if one.closed_ns is not None}
+    for call in fleet.notebook.calls:
+        if not call.sequence or call.session not in closed:
+            continue
+        if ledger.answer(call.session, call.sequence) is None:
+            text = f"session {call.session} was closed, and its write {call.sequence} was never carried out"
+            raise Violation("G4", text, [repr(call), repr(closed[call.session])])
+
+
 def check_answers(calls: list[Call], ledger: Ledger) -> None:
     """G7: what a client was told of a write is what that very write did."""
     for call in calls:

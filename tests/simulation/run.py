@@ -24,7 +24,7 @@ from tests.simulation.desertion import desert
 from tests.simulation.drawing_plans import draw_plan
 from tests.simulation.faults import Faults, FaultyWeather
 from tests.simulation.invariants import Invariants, Violation
-from tests.simulation.judgement import check_answers, check_stores, judge
+from tests.simulation.judgement import check_answers, check_closes, check_stores, judge
 from tests.simulation.members import SimulatedMember
 from tests.simulation.network import PeerNetwork
 from tests.simulation.operators import Operators
@@ -116,6 +116,7 @@ class Simulation:
         self._finished_ns = self.world.now_ns
         desert(self)
         check_answers(self.fleet.notebook.calls, self.invariants.ledger)
+        check_closes(self.fleet, self.invariants.ledger)
         judge(self.fleet, self.history())
 
     def heal(self) -> list[SimulatedMember]:

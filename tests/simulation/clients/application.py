@@ -40,7 +40,9 @@ class Application:
     @property
     def is_done(self) -> bool:
         """Whether everything was asked, and everything that was asked has ended."""
-        return self.submitted >= self._workload.operations and self.life.has_ended
+        if self.submitted < self._workload.operations:
+            return False
+        return all(life.has_ended or life.is_over for life in self._lives)
 
     def explain(self) -> str:
         """Say how far it has come."""
@@ -104,6 +106,14 @@ class Application:
         delay_ns = world.draw_log(10 * MICROSECOND, 30 * MILLISECOND, "reset after", life.name, self._bursts)
         world.at(delay_ns, life.client.break_connection)
 
+    def _perhaps_leave(self, life: Life) -> None:
+        """End the session behind what has just been sent; the next burst has another."""
+        percent = self._workload.leave_percent
+        if self._is_calm or self.submitted >= self._workload.operations:
+            return
+        if self.world.draw_below(100, "leave", life.name, self._bursts) < percent:
+            life.leave()
+
     # -----------------------------------------------------------------------------------------
     # Operations
 
@@ -114,7 +124,7 @@ class Application:
 
     def _burst(self) -> None:
         workload, life = self._workload, self.life
-        if life.is_over:
+        if life.is_over or life.is_leaving:
             self._begin_life()
             life = self.life
         if not life.client.is_paused and life.pending_count < _PENDING_MAX:
@@ -124,6 +134,7 @@ class Application:
                 life.perform(self.submitted, Bits(self.world.draw("operation", self.name, self.submitted)))
             life.client.flush()
             self._perhaps_reset(life)
+            self._perhaps_leave(life)
         if self.submitted < workload.operations:
             self._next_burst()
         else:

@@ -72,6 +72,10 @@ class Life:
         return self.client.is_dead or self.client.core.state is State.CLOSED
 
     @property
+    def is_leaving(self) -> bool:
+        return bool(self._finishing)
+
+    @property
     def pending_count(self) -> int:
         return len(self._open) + len(self._setting) + len(self._calls)
 
@@ -310,6 +314,13 @@ class Life:
             self._finishing = "closing"
             world.at(0, self.client.close)
             world.at(_CLOSE_NS, self.client.give_up)
+
+    def leave(self) -> None:
+        """Close the session in the middle of everything; what was sent before must be carried out before."""
+        if not self._finishing:
+            self._finishing = "closing"
+            self.client.close()
+            self.world.at(_CLOSE_NS, self.client.give_up)
 
     def kill(self) -> None:
         """The process dies: what was under way has no outcome."""

@@ -20,7 +20,7 @@ from coordclient.errors import CoordError
 from coordclient.pipeline import Answer, Operation
 from coordclient.session import SessionCore
 from coordclient.states import State
-from coordproto.v1 import coordination_pb2
+from coordproto.v1 import coordination_pb2, data_pb2
 from coordsvc.codec.results import join_items
 from tests.simulation.client_links import ClientLink
 from tests.simulation.clients.client_clock import ClientClock
@@ -69,6 +69,7 @@ class SessionClient:
         self.renewed_ns = 0  # when the newest request was sent that a member answered as a renewal
         self.close_sent_ns: int | None = None
         self._user = user
+        self._fired: dict[int, None] = {}  # one-shot watches that have fired on this connection
         self._sent_ns: dict[int, int] = {}  # pings without an answer, by number
         self._attach_sent_ns = 0
         dice = random.Random(world.draw("client endpoints", name))
@@ -210,6 +211,7 @@ class SessionClient:
         self._attempt += 1
         attempt = self._attempt
         self._attached_at = None
+        self._fired.clear()
         self._answers_before = core.answers
         link = self._link = self.world.connect(self.name, member_at(self._endpoint))
         self.world.trace(self.name, "connect", self._endpoint, attempt)
@@ -231,6 +233,9 @@ class SessionClient:
         core = self.core
         frame = coordination_pb2.ServerFrame.FromString(join_items(items))
         known = core.endpoints
+        for item in frame.items:
+            if item.HasField("delivery"):
+                self._count_firings(item.delivery)
         core.receive(frame, self.clock.now())
         if core.endpoints is not known:
             self._endpoints.learn(core.endpoints)
@@ -243,6 +248,15 @@ class SessionClient:
         self.is_told = True
         self._settle()
         self.is_told = False
+
+    def _count_firings(self, delivery: data_pb2.Delivery) -> None:
+        """W1, on the wire: the core would not tell the program of a second firing."""
+        records = self.core.watches._records
+        for watch_id in delivery.watch_ids:
+            assert watch_id not in self._fired, f"W1: one-shot watch {watch_id} of {self.name} fires twice"
+            record = records.get(watch_id)
+            if record is not None and record.is_once:
+                self._fired[watch_id] = None
 
     def _closed(self, attempt: int, reason: str) -> None:
         if attempt == self._attempt and self._link is not None:

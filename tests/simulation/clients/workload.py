@@ -25,6 +25,7 @@ class Workload:
         across_roots: Whether a transaction may touch more than one of them.
         deadline_ms: How long an operation may wait; 0: for ever.
         reset_percent: How many bursts the network answers with a reset of the connection.
+        leave_percent: How many bursts end with the end of their session, and a new one.
         pauses, kills: How often each client stands still, or dies and comes back with nothing.
         lock_clients: How many applications of the real asynchronous client contend for locks.
         cancel_percent: How many of their attempts are cancelled at some moment.
@@ -59,6 +60,7 @@ class Workload:
     reset_percent: int = 0
     pauses: int = 0
     kills: int = 0
+    leave_percent: int = 0
     lock_clients: int = 0
     lock_rounds: int = 3
     cancel_percent: int = 30
@@ -103,6 +105,7 @@ def draw_workload(world: World) -> Workload:
         reset_percent=swarm(35, number(3, 40, "reset"), "reset"),
         pauses=swarm(30, number(1, 3, "pauses"), "pauses"),
         kills=swarm(30, number(1, 2, "kills"), "kills"),
+        leave_percent=swarm(40, number(3, 30, "leave"), "leave"),
         lock_clients=swarm(30, number(2, 5, "lock clients"), "lock clients"),
         lock_rounds=number(1, 5, "lock rounds"),
         cancel_percent=swarm(50, number(10, 80, "cancel"), "cancel"),
