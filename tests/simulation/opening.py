@@ -17,7 +17,7 @@ from coordsvc.codec.cluster_configuration import (
     encode_cluster_configuration,
     with_records,
 )
-from coordsvc.raft.node import RaftConfig, RaftNode
+from coordsvc.raft.node import RaftConfig
 from coordsvc.raft.types import Configuration
 from coordsvc.replica.core import Replica
 from coordsvc.replica.settings import ReplicaSettings
@@ -26,6 +26,7 @@ from coordsvc.storage.recovery import recover_log
 from tests.simulation.disk import SimulatedTree, draw_member_id
 from tests.simulation.ledger import WatchedMachine
 from tests.simulation.plan import ClusterPlan, Plan
+from tests.simulation.resting import RestingNode
 from tests.simulation.world import World
 
 if TYPE_CHECKING:
@@ -72,7 +73,7 @@ def open_replica(member: SimulatedMember) -> Replica:
     if machine.configuration:
         configuration = decode_cluster_configuration(machine.configuration)
     hard_state = member.log.hard_state
-    raft = RaftNode(
+    raft = RestingNode(
         _raft_config(member.name, cluster),
         member.log,
         replace(hard_state, commit=max(hard_state.commit, machine.applied_index)),
