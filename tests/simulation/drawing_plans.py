@@ -130,6 +130,7 @@ def _draw_faults(world: World, plan: Plan) -> list[Fault]:
             if fault is not None:
                 faults.append(fault)
     faults += _draw_membership(world, plan)
+    faults += _draw_reuse(world, plan)
     faults += draw_dramas(world, plan)
     faults.sort(key=lambda fault: fault.at_ms)
     return faults
@@ -243,6 +244,22 @@ def _draw_membership(world: World, plan: Plan) -> list[Fault]:
         )
         faults += [change, *_draw_company(world, plan, change, number)]
     return faults
+
+
+def _draw_reuse(world: World, plan: Plan) -> list[Fault]:
+    """Early, since it takes three changes and then several elections."""
+    if plan.cluster.voters < 3 or not world.chance(0.08, "use again"):
+        return []
+    election_ms = plan.cluster.election_ticks * plan.cluster.tick_ms
+    return [
+        Fault(
+            at_ms=world.draw_below(max(1, plan.safety_ms // 2), "use again at"),
+            kind="use_again",
+            duration_ms=election_ms * (4 + world.draw_below(12, "use again for")),
+            amount=world.draw_below(12, "use again who"),
+            is_total=world.chance(0.5, "use again total"),
+        )
+    ]
 
 
 def _draw_company(world: World, plan: Plan, change: Fault, number: int) -> list[Fault]:

@@ -18,7 +18,7 @@ from tests.simulation.plan import Fault, Plan
 from tests.simulation.world import MILLISECOND, World
 
 AT_CHANGE_KINDS = ("crash_at_change", "cut_leader_at_change")  # they wait for the next change
-MEMBERSHIP_KINDS = ("join", "promote", "remove", "replace", "wipe", "demote_leader")
+MEMBERSHIP_KINDS = ("join", "promote", "remove", "replace", "wipe", "demote_leader", "use_again")
 
 _OUT_ONLY, _IN_ONLY = 2, 3  # directions of `cut_leader`; anything else: both
 

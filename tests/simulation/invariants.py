@@ -13,6 +13,7 @@ from coordsvc.raft.invariants import ClusterChecker, Observation, check_node, ch
 from coordsvc.raft.messages import MessageType
 from coordsvc.raft.state import Role
 from coordsvc.raft.types import Configuration, Entry, EntryKind, Index, NodeId, Term
+from coordsvc.replica.connections import ConnectionState
 from tests.simulation.disk import LogImage
 from tests.simulation.ledger import Ledger
 from tests.simulation.members import SimulatedMember
@@ -61,7 +62,7 @@ class Invariants:
         self.images: dict[NodeId, LogImage] = {}  # the synced logs, of running and of stopped members
         self.commit: Index = 0
         self._seen: dict[NodeId, _Seen] = {}
-        self._votes: dict[tuple[NodeId, Term], NodeId] = {}
+        self._votes: dict[tuple[str, Term], NodeId] = {}
         self._reads_before = 0
 
     # -- steps of members --------------------------------------------------------------------------
@@ -72,7 +73,7 @@ class Invariants:
         raft = member.replica.state.raft
         if not member.is_impostor:  # What it held is gone; what its disk had promised still counts.
             self.images[member.name] = member.disk.log
-            voted = self._votes.get((member.name, raft.term))
+            voted = self._votes.get((_owner_of_votes(member), raft.term))
             assert voted is None or raft.vote == voted, f"R2: {member.name} forgot its vote for {voted}"
         watch_reads(member.replica, lambda: self.commit)
         self._seen[member.name] = _Seen()
@@ -179,10 +180,23 @@ class Invariants:
         member.machine.verify()
 
     def applied(self, member: SimulatedMember) -> None:
+        self._check_attachments(member)
         seen = self._seen[member.name]
         seen.applied += 1
         if seen.applied % _VERIFY_EVERY == 0:
             member.machine.verify()
+
+    def _check_attachments(self, member: SimulatedMember) -> None:
+        """S5: only the connection that the log attached last speaks for a session."""
+        sessions = member.machine.sessions
+        for number, connection in member.replica.state.connections.items():
+            if connection.state is not ConnectionState.LIVE or not connection.session_id:
+                continue
+            session = sessions.get(connection.session_id)
+            assert session is None or session.owner == (member.name, number), (
+                f"S5: session {connection.session_id} was attached by {session.owner}, and connection {number}"
+                f" of {member.name} goes on"
+            )
 
     def stopped_itself(self, member: SimulatedMember, reason: str) -> None:
         if member.is_impostor and "lost its disk" in reason:
@@ -203,7 +217,7 @@ class Invariants:
         kind = MessageType(message.type).name
         assert durable.term >= message.term, f"R9: {name} says {kind} in term {message.term} before its disk"
         if message.type == MessageType.VOTE_RESPONSE:
-            voted = self._votes.setdefault((name, message.term), message.to)
+            voted = self._votes.setdefault((_owner_of_votes(member), message.term), message.to)
             assert voted == message.to, f"R2: {name} voted for {voted} and {message.to} in {message.term}"
             if durable.term == message.term:
                 assert durable.vote == message.to, f"R9: {name} votes for {message.to} before its disk has it"
@@ -231,3 +245,9 @@ class Invariants:
             )
             without += not has_it and not members[name].is_retired
         assert without < len(voters) // 2 + 1, f"G6: {without} of {len(voters)} disks lack entry {last}"
+
+
+def _owner_of_votes(member: SimulatedMember) -> str:
+    """Whose votes these are: a server that joins is not bound by those of whoever had its name before."""
+    disk = member.disk
+    return f"{member.name}/{disk.member_id}" if disk.joined_index else member.name

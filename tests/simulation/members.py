@@ -88,6 +88,7 @@ class SimulatedMember:
         self.clock = clock
         self.ledger = ledger
         self.disk = SimulatedDisk(world, name)
+        self._disks = 1
         self.log: LogImage
         self.tree: SimulatedTree
         self.machine: WatchedMachine
@@ -208,8 +209,13 @@ class SimulatedMember:
     def come_back_empty(self) -> None:
         """Somebody starts this lost member again with an empty disk: the others must turn it away."""
         self.is_impostor = True
-        self.disk = SimulatedDisk(self.world, self.name, number=2)
+        self.wipe()
         self.start()
+
+    def wipe(self) -> None:
+        """The machine of this member, which is down, gets an empty disk."""
+        self._disks += 1
+        self.disk = SimulatedDisk(self.world, self.name, number=self._disks)
 
     def _restart(self) -> None:
         if not self.is_up and not self.is_retired:

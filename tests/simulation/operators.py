@@ -21,6 +21,7 @@ from coordsvc.statemachine.results import ErrorCode
 from tests.simulation.members import SimulatedMember
 from tests.simulation.opening import client_address, peer_address
 from tests.simulation.plan import SPARE_NAMES, Fault
+from tests.simulation.rejoining import once, use_name_again
 from tests.simulation.world import MILLISECOND, World
 
 _TRY_AGAIN_MS_MAX = 300
@@ -45,12 +46,15 @@ class Operators:
         self.counts: dict[str, int] = {}
         self._make = make
         self._waiting: dict[int, tuple[Change, bool, int, Done]] = {}
-        self._is_over = False
+        self._undo: list[Callable[[], None]] = []
+        self.is_over = False
         self._joins = 0
 
     def end(self) -> None:
         """Nothing new is begun: whom the healing buries is not missed yet. What is in the log goes on."""
-        self._is_over = True
+        self.is_over = True
+        for undo in self._undo:
+            undo()
         for member in self.members.values():
             request = member.replica._changes._request if member.is_up else None
             if request is not None and not request.proposed:
@@ -77,6 +81,8 @@ class Operators:
             self.ask(ReplaceMember(old, learners[fault.amount % len(learners)]), force=fault.is_total)
         elif kind == "wipe" and name in voters and self._may_be_wiped(configuration):
             self._wipe(self.members[name], comes_back=fault.is_total)
+        elif kind == "use_again":
+            use_name_again(self, fault)
 
     # -----------------------------------------------------------------------------------------
     # Who is there
@@ -138,13 +144,25 @@ class Operators:
         def joined(request: ChangeRequest) -> None:
             if request.outcome is None or member.is_up:
                 return
-            member.disk.joined_index, member.disk.joined_term = request.proposed, request.proposed_term
-            member.disk.contacts = tuple(record for record in request.outcome.members if record.name != name)
-            member.start()
+            self.started_after_joining(member, request)
             if then is not None:
                 then(name)
 
         self.ask(change, force=False, done=joined)
+
+    def started_after_joining(self, member: SimulatedMember, request: ChangeRequest) -> None:
+        """The server that has joined writes down what it was told, and starts."""
+        assert request.outcome is not None, "it was taken in"
+        disk = member.disk
+        disk.joined_index, disk.joined_term = request.proposed, request.proposed_term
+        disk.contacts = tuple(record for record in request.outcome.members if record.name != member.name)
+        member.is_retired = False
+        member.start()
+
+    def undo_at_the_end(self, undo: Callable[[], None]) -> Callable[[], None]:
+        """Return what undoes something once; at the end of the faults at the latest."""
+        self._undo.append(once(undo))
+        return self._undo[-1]
 
     def _wipe(self, member: SimulatedMember, *, comes_back: bool) -> None:
         """A disk is lost with its member; a new server takes its place when it has caught up."""
@@ -172,7 +190,7 @@ class Operators:
         self._try(change, force, 0, done or _as_it_may_be)
 
     def _try(self, change: Change, force: bool, tries: int, done: Done) -> None:
-        if self._is_over:
+        if self.is_over:
             return
         leader = self.leader()
         if leader is None or leader.is_paused:
@@ -200,7 +218,7 @@ class Operators:
         done(request)
 
     def _again(self, change: Change, force: bool, tries: int, done: Done) -> None:
-        if tries >= _TRIES_MAX or self._is_over:
+        if tries >= _TRIES_MAX or self.is_over:
             return
         # Some are so impatient that they catch a leader before it has committed anything.
         wait_ms = self.world.draw_log(2, _TRY_AGAIN_MS_MAX, "operator", repr(change), tries)

@@ -47,6 +47,7 @@ ALL = (
     "a leader crashed while the configuration was joint",
     "a member stopped because it was removed",
     "a member with an empty disk and an old name was turned away",
+    "a name was used again for an empty disk",
     "a quorum was gone for a while",
 )
 
