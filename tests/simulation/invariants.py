@@ -194,7 +194,7 @@ class Invariants:
                 continue
             session = sessions.get(connection.session_id)
             assert session is None or session.owner == (member.name, number), (
-                f"S5: session {connection.session_id} was attached by {session.owner}, and connection {number}"
+                f"S5: session {connection.session_id} belongs to {session.owner}, and connection {number}"
                 f" of {member.name} goes on"
             )
 

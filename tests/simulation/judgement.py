@@ -29,7 +29,6 @@ def check_stores(core: list[SimulatedMember]) -> None:
     first = core[0]
     for member in core:
         machine, records = member.machine, member.tree.records
-        machine.verify()
         if machine.applied_index == first.machine.applied_index and records != first.tree.records:
             keys = sorted(
                 key
@@ -38,6 +37,7 @@ def check_stores(core: list[SimulatedMember]) -> None:
             )
             text = f"{member.name} and {first.name} have applied the same; their stores differ at {keys[:5]}"
             raise Violation("Z7", text)
+        machine.verify()
         loaded = StateMachine(MemoryStore(dict(records)), member.limits)
         if state_of(loaded) != state_of(machine):
             raise Violation("Z7", f"what {member.name} has stored is not what it has in memory")

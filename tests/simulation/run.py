@@ -280,11 +280,20 @@ def _are_idle(core: list[SimulatedMember]) -> bool:
 def plan_of(seed: int) -> Plan:
     """Draw everything about the run of a seed."""
     plan = draw_plan(seed)
-    workload = draw_workload(World(seed))
+    world = World(seed)
+    workload = draw_workload(world)
+    if world.chance(0.65, "workload lasts"):
+        _stretch(workload, plan.safety_ms * (50 + world.draw_below(60, "workload lasts for")) // 100)
     if workload.lock_clients:  # A lock needs watches, and a program that contends for two needs several.
         plan.cluster.watches_per_session_max = max(20, plan.cluster.watches_per_session_max)
     plan.workload = {name: getattr(workload, name) for name in Workload.__slots__}
     return plan
+
+
+def _stretch(workload: Workload, lasts_ms: int) -> None:
+    """Have the clients be there as long as the faults."""
+    bursts = max(3, 2 * workload.operations // (workload.burst_max + 1))
+    workload.think_ns = max(workload.think_ns, lasts_ms * MILLISECOND // bursts)
 
 
 def run(
