@@ -5,8 +5,15 @@ from __future__ import annotations
 import pytest
 
 from coordproto.v1 import coordination_pb2
-from coordsvc.api.members import decode_change, describe_members
-from coordsvc.replica.changes import AddMember, Change, PromoteMember, RemoveMember, ReplaceMember
+from coordsvc.api.members import decode_change, describe_joined, describe_members
+from coordsvc.replica.changes import (
+    AddMember,
+    Change,
+    JoinMember,
+    PromoteMember,
+    RemoveMember,
+    ReplaceMember,
+)
 from tests.unit.replica.changing_cluster import ChangingCluster
 
 Request = coordination_pb2.ChangeMembersRequest
@@ -43,6 +50,19 @@ def test_the_leader_describes_everybody() -> None:
     assert by_name["d"].client_address == "d:7400"
     assert by_name["d"].match_index == described.last_index
     assert described.configuration_index > 0
+
+
+def test_a_joiner_is_told_who_it_is_and_from_where_on_it_counts() -> None:
+    cluster = ChangingCluster("a", "b", "c")
+    cluster.elect()
+    cluster.tick(3)
+    request = cluster.change(JoinMember("", "h:1", "h:2", 77))
+    told = describe_joined("cluster", request)
+    log = cluster.replica(cluster.leader()).state.raft.state.log
+    assert (told.cluster_id, told.name) == ("cluster", "coordsvc-1")
+    assert [member.name for member in told.members] == ["a", "b", "c", "coordsvc-1"]
+    assert told.configuration_index == cluster.replica(cluster.leader()).roster.applied.index
+    assert told.configuration_term == log.term(told.configuration_index) > 0
 
 
 def test_who_comes_and_who_goes_can_be_seen_in_the_middle_of_a_change() -> None:

@@ -15,7 +15,7 @@ from coordsvc.storage.data_directory import StoredIdentity
 from coordsvc.storage.errors import ForeignDataError
 
 THREE = "a=h:1,b=h:2,c=h:3"
-JOINED = StoredIdentity("cluster", "d", 77, "a=h:1,b=h:2", 12)
+JOINED = StoredIdentity("cluster", "d", 77, "a=h:1,b=h:2", 12, 3)
 
 
 @pytest.fixture
@@ -69,6 +69,15 @@ def test_a_joiner_begins_with_nobody_and_knows_whom_to_talk_to(path: Path) -> No
     assert members is not None
     assert {name: record.peer_address for name, record in members.items()} == {"a": "h:1", "b": "h:2"}
     assert opened.replica.roster.known_index == 12
+
+
+def test_consensus_is_told_from_where_on_a_joiner_counts(path: Path) -> None:
+    """Also at every later start: its name may have been that of another disk before."""
+    opened_and_closed(ServerConfig(join="h:7400", data_dir=path), JOINED)
+    raft = opened_and_closed(ServerConfig(data_dir=path)).replica.state.raft
+
+    assert raft.state.joined == (3, 12)
+    assert raft.term == 3
 
 
 def test_a_joiner_starts_again_as_who_it_became(path: Path) -> None:
