@@ -38,6 +38,7 @@ class UnaryCall:
         self._call = call
         self._ended = ended
         self._is_over = False
+        call.may_have_been_applied = isinstance(call.request, data_pb2.Write)  # until it is known better
         notebook.calls.append(call)
         self._link = network.connect(call.client, member)
         self._link.become(_UnaryEnd(self._link, network.hosts[member], call.request))
