@@ -229,6 +229,13 @@ class Invariants:
 
     # -- at the end, and after crashes -----------------------------------------------------------------
 
+    def committed_groups(self) -> list[tuple[NodeId, ...]]:
+        """The voters of the newest committed configuration, both halves of it. None: it never changed."""
+        configuration = self.cluster.configuration
+        if configuration is None:
+            return []
+        return [group for group in (configuration.voters, configuration.voters_outgoing) if group]
+
     def check_committed_is_somewhere(
         self, members: dict[str, SimulatedMember], voters: tuple[NodeId, ...]
     ) -> None:

@@ -134,7 +134,7 @@ class Simulation:
             if not member.is_up:
                 member.start()
         self.world.trace("world", "healed", *sorted(names))
-        for group in groups:
+        for group in self.invariants.committed_groups() or groups[:1]:
             self.invariants.check_committed_is_somewhere(self.members, group)
         self.healed_ns = self.world.now_ns
         self.fleet.calm()
