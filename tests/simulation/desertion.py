@@ -46,6 +46,7 @@ def desert(simulation: Simulation) -> None:
         if outcome is not None and not outcome.HasField("error"):  # type: ignore[union-attr]  # no CoordError
             raise Violation("L7", f"a call was answered without a quorum: {call.request} by {outcome}")
     for member in gone:
+        member.is_held_down = False
         member.start()
     simulation.agree()
 
@@ -60,5 +61,6 @@ def _take_quorum_away(simulation: Simulation) -> list[SimulatedMember]:
         left -= 1
     gone = up[left:] if left else []
     for member in gone:
+        member.is_held_down = True
         member.crash(loses_power=False)
     return gone

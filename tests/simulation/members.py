@@ -95,6 +95,7 @@ class SimulatedMember:
         self.is_up = False
         self.is_retired = False  # removed, or its disk is lost: this name does not come back
         self.is_impostor = False  # it came back under its name, with an empty disk
+        self.is_held_down = False  # nobody can start it at present
         self.is_stopping = False
         self.server_ends: dict[int, ServerEnd] = {}
         self.disk_factor = 1  # everything takes so many times longer
@@ -145,7 +146,7 @@ class SimulatedMember:
     def start(self) -> None:
         """Start a process over what the disk holds."""
         assert not self.is_up, f"{self.name} is up"
-        if self.disk.is_full:
+        if self.disk.is_full or self.is_held_down:
             return
         self._process += 1
         self.is_up = True
