@@ -66,6 +66,10 @@ class CalmWeather:
         return False
 
 
+def _itself(member: str) -> str:
+    return member
+
+
 def _nothing_opened() -> None: ...
 
 
@@ -308,12 +312,13 @@ class ClientNetwork:
         self.weather: Weather = weather or CalmWeather()
         self.links: dict[int, ClientLink] = {}
         self.frame_items_max = 0  # what a member sends at once is split into frames of so many; 0: it is not
+        self.led_to: Callable[[str], str] = _itself  # where the address of a member leads by now
         self._number = 0
         self._held: list[tuple[str, Callable[[], None]]] = []
 
     def connect(self, client: str, member: str) -> ClientLink:
         self._number += 1
-        link = ClientLink(self, client, self.hosts[member], self._number)
+        link = ClientLink(self, client, self.hosts[self.led_to(member)], self._number)
         self.links[self._number] = link
         return link
 

@@ -139,7 +139,15 @@ class Simulation:
         self.healed_ns = self.world.now_ns
         self.fleet.calm()
         self.network.calm()
+        self.clients.led_to = self._successor_of
         return core
+
+    def _successor_of(self, name: str) -> str:
+        """Somebody points the address of a member that is gone for good to one that is there."""
+        core = self.core()
+        if not self.members[name].is_retired or not core:
+            return name
+        return core[self.world.draw_below(len(core), "successor", name)].name
 
     def _choose_core(self, groups: list[tuple[str, ...]]) -> dict[str, None]:
         """A random majority of every group of voters that may be asked, and all who only learn."""
