@@ -199,10 +199,20 @@ class Operators:
         member = leader
 
         def begin() -> None:
-            request = member.replica.change_membership(change, force=force)
+            request = member.replica.change_membership(change, force=force and self._can_live_after(change))
             self._waiting[request.number] = (change, force, tries, done)
 
         member.feed(member.process(), begin)
+
+    def _can_live_after(self, change: Change) -> bool:
+        """Whether a majority would be left of disks that are not lost: nobody forces the end of a cluster."""
+        voters = set(self.newest_configuration().voters)
+        if isinstance(change, RemoveMember | ReplaceMember):
+            voters.discard(change.name)
+        if isinstance(change, ReplaceMember):
+            voters.add(change.by)
+        left = sum(1 for name in sorted(voters) if name in self.members and not self.members[name].is_retired)
+        return 2 * left > len(voters)
 
     def settled(self, request: ChangeRequest) -> None:
         """A member answers a request, its own way; nobody answers for a member that is gone."""
