@@ -60,18 +60,23 @@ class Call:
     ) -> None:
         was_sent = self._writing and self._gateway.replica.was_sent(self.handle.connection)
         self.handle.close()
-        if isinstance(error, CallFailedError):
+        if was_sent and isinstance(error, CallFailedError | TimeoutError):
+            await abort(self._context, self._unknown_outcome(error))
+        elif isinstance(error, CallFailedError):
             await abort(self._context, error.error)
         elif isinstance(error, TimeoutError):
-            await abort(self._context, self._timeout_error(was_sent=was_sent))
+            await abort(self._context, self._timeout_error())
 
-    def _timeout_error(self, *, was_sent: bool) -> data_pb2.Error:
+    def _unknown_outcome(self, error: CallFailedError | TimeoutError) -> data_pb2.Error:
+        """Nothing that ends the wait for a write on its way may sound as if it could be repeated (C3)."""
+        why = error.error.message if isinstance(error, CallFailedError) else "no answer in time"
+        message = f"{why}: the write may or may not have been applied; read before you repeat it"
+        return encode_failure(
+            Failure(ErrorCode.UNKNOWN_OUTCOME, message), self._gateway.replica.state.leader_hint()
+        )
+
+    def _timeout_error(self) -> data_pb2.Error:
         state = self._gateway.replica.state
-        if was_sent:
-            message = (
-                "no answer in time: the write may or may not have been applied; read before you repeat it"
-            )
-            return encode_failure(Failure(ErrorCode.UNKNOWN_OUTCOME, message), state.leader_hint())
         if state.leader is None:
             message = (
                 "the cluster has no leader now (no majority of its members is up and connected); try again"
@@ -130,8 +135,13 @@ class Call:
     async def write_result(self) -> data_pb2.WriteResult:
         """Wait for the result of the write that was submitted."""
         self._writing = True
-        async with asyncio.timeout(self.deadline_s()):
-            item = await self.next_item()
+        try:
+            async with asyncio.timeout(self.deadline_s()):
+                item = await self.next_item()
+        except TimeoutError:
+            if not self.handle.connection.outgoing:
+                raise
+            item = await self.next_item()  # It came together with the deadline, and is waited for no more.
         self._writing = False
         result = item.write
         if result.WhichOneof("result") == "error":
