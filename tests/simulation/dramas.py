@@ -22,6 +22,8 @@ def draw_dramas(world: World, plan: Plan) -> list[Fault]:
     if not world.chance(0.7, "dramas"):
         return []
     faults: list[Fault] = []
+    if world.chance(0.3, "returns"):
+        faults += _Drama(world, plan, _COUNT_MAX).returns()
     for number in range(1 + world.draw_below(_COUNT_MAX, "drama count")):
         drama = _Drama(world, plan, number)
         kind = world.draw_below(8, "drama", number)
@@ -96,6 +98,18 @@ class _Drama:
             Fault(at_ms, "cut_leader", "leader", duration_ms=cut_ms),
             self._crowd(at_ms + self._elections(100, 250, "later"), cut_ms, 1),
         ]
+
+    def returns(self) -> list[Fault]:
+        """A leader hands over, and is in office again after about as long as a session may be silent."""
+        timeout_ms = draw_workload(self.world).session_timeout_ms
+        at_ms = self._start_ms()
+        faults = []
+        for stage in range(6):
+            faults.append(
+                Fault(at_ms, "transfer", "leader", duration_ms=1 + self._below(2, "to", stage // 2))
+            )
+            at_ms += max(1, timeout_ms * (60 + self._below(60, "office", stage)) // 100)
+        return [fault for fault in faults if fault.at_ms < self.plan.safety_ms]
 
     def long_absence(self) -> list[Fault]:
         """While a leader with entries of its own is away, the others change leaders once more."""
