@@ -1,6 +1,8 @@
 """Calls without a session, as any gRPC client makes them: one request to one member, one answer or none.
 
-A write that was sent and not answered may or may not have been carried out: nobody will ever tell.
+A write that was sent and not answered may or may not have been carried out: nobody will ever tell. One that
+its member knows to have stayed with it has failed for certain, and the member says so shortly before the
+caller's deadline.
 
 Rule of this file: what a member does for such a call is what `coordsvc.api.calls` does.
 """
@@ -10,12 +12,15 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from coordproto.v1 import coordination_pb2, data_pb2
+from coordsvc.codec.results import error_item
+from coordsvc.statemachine.results import ErrorCode, Failure
 from tests.simulation.client_links import ClientHost, ClientLink, ClientNetwork, ServerEnd
 from tests.simulation.clients.notebook import Call, Notebook
 from tests.simulation.world import World
 
 _READ_ID = 1
 _REFUSED = "refused"
+_STAYED_WITH_US = (data_pb2.NO_LEADER, data_pb2.REQUEST_TIMEOUT)  # what a write that was not sent ends with
 
 
 class UnaryCall:
@@ -41,7 +46,8 @@ class UnaryCall:
         call.may_have_been_applied = isinstance(call.request, data_pb2.Write)  # until it is known better
         notebook.calls.append(call)
         self._link = network.connect(call.client, member)
-        self._link.become(_UnaryEnd(self._link, network.hosts[member], call.request))
+        due_ns = world.now_ns + within_ns
+        self._link.become(_UnaryEnd(self._link, network.hosts[member], call.request, world, due_ns))
         self._link.on_items = self._answered
         self._link.on_closed = self._closed
         self._link.send(b"")
@@ -55,7 +61,9 @@ class UnaryCall:
         item = coordination_pb2.ServerItem.FromString(items[0])
         kind = item.WhichOneof("item")
         if kind not in ("write", "read"):
-            self._closed(f"the member said {kind}")
+            code = item.error.code
+            has_failed = kind == "error" and code in _STAYED_WITH_US
+            self._failed(f"the member said {kind} {code}", may_have_been_applied=not has_failed)
             return
         call = self._call
         call.completed_ns = self._world.now_ns
@@ -64,9 +72,12 @@ class UnaryCall:
         self._end(kind)
 
     def _closed(self, reason: str) -> None:
-        self._call.may_have_been_applied = reason != _REFUSED and isinstance(
-            self._call.request, data_pb2.Write
-        )
+        self._failed(reason, may_have_been_applied=reason != _REFUSED)
+
+    def _failed(self, reason: str, *, may_have_been_applied: bool) -> None:
+        if not self._is_over:
+            is_write = isinstance(self._call.request, data_pb2.Write)
+            self._call.may_have_been_applied = is_write and may_have_been_applied
         self._end(reason)
 
     def _end(self, how: str) -> None:
@@ -82,10 +93,17 @@ class _UnaryEnd(ServerEnd):
     """The member's end of one call."""
 
     def __init__(
-        self, link: ClientLink, host: ClientHost, request: data_pb2.Write | coordination_pb2.Read
+        self,
+        link: ClientLink,
+        host: ClientHost,
+        request: data_pb2.Write | coordination_pb2.Read,
+        world: World,
+        due_ns: int,
     ) -> None:
         super().__init__(link, host)
         self._request = request
+        self._world = world
+        self._due_ns = due_ns
 
     def _handle(self, encoded: bytes) -> None:
         if self.is_over:
@@ -99,4 +117,23 @@ class _UnaryEnd(ServerEnd):
         else:
             request.id = _READ_ID
             replica.client_frame(connection, coordination_pb2.ClientFrame(reads=[request]))
+        patience_ns = max(0, self._due_ns - self._world.now_ns) * 95 // 100
+        self._world.at(patience_ns, lambda: self._host.feed(self._process, self._give_up))
         self.wake()
+
+    def _give_up(self) -> None:
+        """Say what is known shortly before the caller goes, unless the answer is on its way."""
+        self.wake()
+        connection = self._connection
+        if self.is_over or self._unread or connection is None:
+            return
+        replica = self._host.replica
+        if replica.was_sent(connection):
+            code = ErrorCode.UNKNOWN_OUTCOME
+        elif replica.state.leader is None:
+            code = ErrorCode.NO_LEADER
+        else:
+            code = ErrorCode.REQUEST_TIMEOUT
+        self._send([error_item(Failure(code, "no answer in time"))])
+        self.is_over = True
+        self._close_connection()
