@@ -75,7 +75,8 @@ chaos: $(VENV)/installed-dev ## Real processes under faults: SECONDS=60 MEMBERS=
 		--seed $(or $(SEED),0) --faults $(or $(FAULTS),all) $(ARGS)
 
 .PHONY: crash-sweep
-crash-sweep: $(VENV)/installed-dev ## Kill members at every failpoint, with and without a loss of power.
+crash-sweep: $(VENV)/installed-dev ## A crash at every point of the simulated disk, and at every failpoint of real ones.
+	$(BIN)/python -m tests.simulation.crash_sweep
 	CRASH_SWEEP=whole $(BIN)/pytest -q tests/crashes $(ARGS)
 
 .PHONY: fuzz
