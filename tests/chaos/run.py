@@ -14,6 +14,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 
+from coordclient import AsyncClient
 from coordclient.errors import NoNodeError
 from coordclient.types import Event
 from coordsvc.statemachine.changes import Change, ChangeType
@@ -179,10 +180,12 @@ class Run:
                 for status in statuses:
                     digest = MemberDigest(status.member, status.applied_index, status.zxid, status.digest)
                     write_record(file, digest)
-                async for event in client.history("/", since=0):
+            recorder.finish()
+            # Unrecorded: what a record of this very reading held beyond its end, nothing could judge.
+            async with AsyncClient(cluster.endpoints, request_timeout=30.0) as reader:
+                async for event in reader.history("/", since=0):
                     write_record(file, _change(event))
                     self.report.transactions = event.zxid
-            recorder.finish()
             oldest = max(status.oldest_history_zxid for status in statuses)
             name = f"chaos seed {self.settings.seed}"
             write_record(file, Facts(name, healed_ns, now_ns(), oldest))
