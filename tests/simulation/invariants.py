@@ -61,6 +61,8 @@ class Invariants:
         self.cluster = ClusterChecker()
         self.images: dict[NodeId, LogImage] = {}  # the synced logs, of running and of stopped members
         self.commit: Index = 0
+        self.elected_ns = 0  # when the newest leader came into office
+        self._terms_led = 0
         self._seen: dict[NodeId, _Seen] = {}
         self._votes: dict[tuple[str, Term], NodeId] = {}
         self._reads_before = 0
@@ -97,6 +99,9 @@ class Invariants:
         if not member.is_impostor:
             self.images[member.name] = member.disk.log
         self.cluster.check((node,), self.images)
+        if len(self.cluster.leaders) != self._terms_led:
+            self._terms_led = len(self.cluster.leaders)
+            self.elected_ns = member.world.now_ns
         self.commit = max(self.commit, after.commit)
 
     def _note(self, before: Observation, after: Observation) -> None:

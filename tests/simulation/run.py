@@ -249,7 +249,8 @@ class Simulation:
             )
         history.facts = Facts(
             name=f"seed {self.plan.seed}",
-            healed_ns=self.healed_ns,
+            # From when on there was a leader, who gave every session a full timeout.
+            healed_ns=None if self.healed_ns is None else max(self.healed_ns, self.invariants.elected_ns),
             finished_ns=self._finished_ns,
             oldest_zxid=ledger.oldest_history_zxid,
             clock_error=self.plan.clock.drift_ppm / 1_000_000 + history.facts.clock_error,
