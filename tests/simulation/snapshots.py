@@ -162,6 +162,8 @@ class SnapshotSenders:
         member.world.trace(
             member.name, "snapshot-sent" if ok else "snapshot-failed", stream.peer, stream.index
         )
+        if not ok:
+            member.ledger.probes.hit("a snapshot stream failed")
         member.replica.state.raft.report_snapshot(stream.peer, ok=ok)
 
 
