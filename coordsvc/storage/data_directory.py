@@ -98,12 +98,12 @@ def read_identity(path: Path | str) -> StoredIdentity | None:
             "start the version that wrote it"
         )
     return StoredIdentity(
-        str(record.get("cluster")),
-        str(record.get("member")),
-        _whole(record, "member_id"),
-        str(record.get("members")),
-        _whole(record, "joined_index"),
-        _whole(record, "joined_term"),
+        _text(file, record, "cluster"),
+        _text(file, record, "member"),
+        _whole(file, record, "member_id"),
+        _text(file, record, "members"),
+        _whole(file, record, "joined_index"),
+        _whole(file, record, "joined_term"),
     )
 
 
@@ -120,7 +120,7 @@ def prepare_to_join(path: Path | str) -> int:
         if record is None:
             record = {"member_id": _draw_member_id()}
             replace_record(path / _JOINING, record)
-        return _whole(record, "member_id")
+        return _whole(path / _JOINING, record, "member_id")
     finally:
         os.close(descriptor)
 
@@ -306,9 +306,9 @@ class DataDirectory:
         pointer = read_record(path)
         if pointer is None:
             raise damaged(path, "it is missing")
-        self._tree_number = _whole(pointer, "tree")
+        self._tree_number = _whole(path, pointer, "tree")
         self.installed = InstalledSnapshot(
-            _whole(pointer, "snapshot_index"), _whole(pointer, "snapshot_term")
+            _whole(path, pointer, "snapshot_index"), _whole(path, pointer, "snapshot_term")
         )
         for needed in (self.path / _LOG, self._tree_path(self._tree_number)):
             if not needed.is_dir():
@@ -334,9 +334,17 @@ def _draw_member_id() -> int:
     return secrets.randbits(63) + 1
 
 
-def _whole(record: Record, name: str) -> int:
+def _whole(file: Path, record: Record, name: str) -> int:
     value = record.get(name)
-    assert isinstance(value, int), f"{name} is a number in every record that passes its checksum"
+    if not isinstance(value, int) or not 0 <= value < 1 << 64:
+        raise damaged(file, f"its checksum fits, but its {name} is no number of ours")
+    return value
+
+
+def _text(file: Path, record: Record, name: str) -> str:
+    value = record.get(name)
+    if not isinstance(value, str):
+        raise damaged(file, f"its checksum fits, but its {name} is no text")
     return value
 
 

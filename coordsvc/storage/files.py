@@ -50,7 +50,7 @@ def read_record(path: Path) -> Record | None:
         record = json.loads(content)["record"]
         if _encode(record) == content:
             return dict(record)
-    except (ValueError, LookupError, TypeError, AttributeError) as error:
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         raise damaged(path, f"not a record of ours ({error})") from error
     raise damaged(path, "its checksum does not fit its content")
 
