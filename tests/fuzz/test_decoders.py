@@ -15,11 +15,18 @@ from google.protobuf.message import DecodeError
 
 from coordproto.v1 import peer_pb2
 from coordsvc.codec import peer_messages
+from coordsvc.codec.cluster_configuration import (
+    ClusterConfiguration,
+    MemberRecord,
+    decode_cluster_configuration,
+    encode_cluster_configuration,
+    founding_configuration,
+)
 from coordsvc.codec.entries import check_command, join_commands, open_session, session_writes, split_entry
 from coordsvc.codec.operations import decode_writes
 from coordsvc.codec.peer_messages import MalformedFrame
 from coordsvc.raft.messages import MessageType
-from coordsvc.raft.types import Entry, EntryKind, HardState
+from coordsvc.raft.types import Configuration, Entry, EntryKind, HardState, SnapshotMetadata
 from coordsvc.statemachine import records, result_records
 from coordsvc.statemachine.changes import Change, ChangeType
 from coordsvc.statemachine.errors import CorruptStateError
@@ -27,7 +34,8 @@ from coordsvc.statemachine.results import Created, ErrorCode, Failure, WriteResu
 from coordsvc.statemachine.types import Stat
 from coordsvc.statemachine.znodes import Znode, decode_znode, encode_znode
 from coordsvc.storage import log_records
-from coordsvc.storage.errors import CorruptDataError, SnapshotRefused
+from coordsvc.storage.data_directory import FORMAT_VERSION, read_identity
+from coordsvc.storage.errors import CorruptDataError, ForeignDataError, SnapshotRefused
 from coordsvc.storage.files import read_record, replace_record
 from coordsvc.storage.log_records import BrokenRecord
 from coordsvc.storage.sync_mark import decode_number, encode_number
@@ -39,6 +47,20 @@ from tests.fuzz.hostile_bytes import absurd_message, mutated, rounds
 ROUNDS = 1_500
 STAT = Stat(1, 2, 3, 4, 5, 6, 7, 8, 0, 3, 1)
 ME = Identity("cluster", "a", "a:7400")
+RAFT_CONFIGURATIONS = (
+    Configuration(("a", "b", "c")),
+    Configuration(("a", "b"), ("a", "c"), (), ("c",), auto_leave=True),
+    Configuration(("a",), learners=("b",)),
+)
+IDENTITY: dict[str, int | str] = {
+    "format": FORMAT_VERSION,
+    "cluster": "cluster",
+    "member": "a",
+    "member_id": 5,
+    "members": "a=a:7400",
+    "joined_index": 0,
+    "joined_term": 0,
+}
 
 
 @dataclass(frozen=True)
@@ -80,6 +102,39 @@ def chunk(data: bytes) -> object:
     return ChunkReader(1 << 20).read(0, data, zlib.crc32(data))
 
 
+def last_chunk(data: bytes) -> object:
+    """What the receiver makes of the metadata of a snapshot's last chunk."""
+    frame = peer_pb2.PeerFrame.FromString(data)
+    return peer_messages.decode_snapshot_metadata(frame.snapshot_chunk.metadata)
+
+
+def valid_last_chunks() -> tuple[bytes, ...]:
+    frames = []
+    for configuration in RAFT_CONFIGURATIONS:
+        metadata = peer_messages.encode_snapshot_metadata(SnapshotMetadata(7, 3, configuration))
+        piece = peer_pb2.SnapshotChunk(index=7, term=3, number=2, last=True, metadata=metadata, raft_term=4)
+        frames.append(peer_pb2.PeerFrame(snapshot_chunk=piece).SerializeToString())
+    return tuple(frames)
+
+
+def configuration_entry(data: bytes) -> object:
+    """Whatever is taken is sound: it names each member once, and is written as it was read."""
+    configuration = decode_cluster_configuration(data)
+    assert decode_cluster_configuration(encode_cluster_configuration(configuration)) == configuration
+    return configuration
+
+
+def valid_configurations() -> tuple[bytes, ...]:
+    a, b, c = (MemberRecord(name, f"{name}:7400", f"{name}:7500", 5) for name in "abc")
+    joint, learning = RAFT_CONFIGURATIONS[1:]
+    configurations = (
+        founding_configuration({"a": "a:7400", "b": "[::1]:7400", "c": "c:7400"}),
+        ClusterConfiguration(joint, (a, b, c), 9),
+        ClusterConfiguration(learning, (a, b), 12),
+    )
+    return tuple(map(encode_cluster_configuration, configurations))
+
+
 def valid_results() -> tuple[bytes, ...]:
     written: list[WriteResult] = [Created("/a", STAT), Failure(ErrorCode.NO_NODE, "no /a")]
     singles = [result_records.encode_result(number, result) for number, result in enumerate(written)]
@@ -100,6 +155,8 @@ DECODERS = [
     Decoder("framing", FrameReader(1 << 16).feed, (join_frames([b"a", b"bc"]),), (FrameTooLarge,)),
     Decoder("greeting", hello, valid_hello(), (Unwelcome,)),
     Decoder("raft message", raft_message, valid_raft_frames(), (DecodeError, MalformedFrame)),
+    Decoder("last chunk of a snapshot", last_chunk, valid_last_chunks(), (DecodeError, MalformedFrame)),
+    Decoder("configuration", configuration_entry, valid_configurations(), (MalformedFrame,)),
     Decoder(
         "forwarded command",
         check_command,
@@ -210,6 +267,15 @@ def test_absurd_peer_frames_decode_or_are_refused() -> None:
         assert isinstance(frame, peer_pb2.PeerFrame)
         with suppress(MalformedFrame):
             peer_messages.decode_raft_message(frame.raft)
+        with suppress(MalformedFrame):
+            peer_messages.decode_snapshot_metadata(frame.snapshot_chunk.metadata)
+
+
+def test_absurd_configurations_decode_or_are_refused() -> None:
+    for dice in rounds(6, ROUNDS):
+        configuration = absurd_message(dice, peer_pb2.ClusterConfiguration)
+        with suppress(MalformedFrame):
+            configuration_entry(configuration.SerializeToString())
 
 
 def test_small_files_are_read_whole_or_refused(tmp_path: Path) -> None:
@@ -223,6 +289,48 @@ def test_small_files_are_read_whole_or_refused(tmp_path: Path) -> None:
             assert data == original
         except CorruptDataError:
             assert data != original
+
+
+def test_the_identity_of_a_directory_is_read_whole_or_refused(tmp_path: Path) -> None:
+    path = tmp_path / "identity"
+    replace_record(path, IDENTITY)
+    original, identity = path.read_bytes(), read_identity(tmp_path)
+    assert identity is not None
+    for dice in rounds(7, ROUNDS):
+        path.write_bytes(data := mutated(dice, original))
+        try:
+            assert read_identity(tmp_path) == identity
+            assert data == original
+        except CorruptDataError:
+            assert data != original
+
+
+def test_an_identity_with_a_good_checksum_is_read_or_refused(tmp_path: Path) -> None:
+    """Another program's, or one that somebody wrote by hand: fields are missing, or of another type."""
+    outcomes = set()
+    for dice in rounds(8, 300):
+        record = dict(IDENTITY)
+        name = dice.choice(list(record))
+        if dice.random() < 0.4:
+            del record[name]
+        else:
+            record[name] = dice.choice((0, -1, 1 << 70, "", "x", "\ufeff", FORMAT_VERSION))
+        replace_record(tmp_path / "identity", record)
+        try:
+            identity = read_identity(tmp_path)
+            assert identity is not None
+            assert set(record) == set(IDENTITY), "a field that is not there is not made up"
+            outcomes.add("read")
+        except (CorruptDataError, ForeignDataError) as refused:
+            outcomes.add(type(refused).__name__)
+    assert outcomes == {"read", "CorruptDataError", "ForeignDataError"}
+
+
+@pytest.mark.parametrize("content", [b"[" * 200_000, b'{"record":' * 200_000, b"", b"null", b'{"record":[]}'])
+def test_a_small_file_with_something_else_in_it_is_refused(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "identity").write_bytes(content)
+    with pytest.raises(CorruptDataError):
+        read_identity(tmp_path)
 
 
 def test_the_same_dice_make_the_same_bytes() -> None:
