@@ -5,6 +5,10 @@ a snapshot, logs that are trimmed. The scenario is run once to number the points
 after its sync, before the messages that follow), then once for each of them with a crash there: with all,
 half or none of what was not synced left, and also with a second crash while the member recovers.
 
+A batch of writes is atomic in the model: a crash in the middle of one leaves none of it, as
+`tests/storage/test_truncation.py` proves on real files. So half of a single batch is none of it; of several
+that wait for their sync it is half of them, rounded up.
+
 Rule of this file: nothing is random here; a run is named by its point, what is kept, and the second point.
 """
 

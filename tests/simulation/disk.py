@@ -10,6 +10,7 @@ decides nothing about what to write.
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -240,9 +241,12 @@ class SimulatedDisk:
         return lost
 
     def _prefix(self, count: int, what: str) -> int:
-        """Choose how many unsynced writes survive: often none or all of them, else any number."""
+        """Choose how many unsynced writes survive: often none or all of them, else any number.
+
+        A single write is kept only by `keeps` 1: it cannot be halved.
+        """
         if self.keeps is not None:
-            return int(count * self.keeps)
+            return math.ceil(count * self.keeps) if count > 1 else int(count * self.keeps)
         choice = self.world.draw("crash-keeps", self.owner, self._crashes, what)
         if choice % 3 == 0:
             return 0

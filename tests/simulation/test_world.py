@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from coordsvc.raft.types import Entry, HardState
 from tests.simulation.disk import LogChange, SimulatedDisk, SimulatedTree
 from tests.simulation.world import MILLISECOND, SECOND, World
@@ -53,6 +55,20 @@ def test_a_crash_keeps_what_was_synced_and_a_prefix_of_the_rest() -> None:
     assert min(kept) == 1
     assert max(kept) == 5
     assert len(kept) > 3
+
+
+@pytest.mark.parametrize(
+    ("unsynced", "keeps", "kept"),
+    [(1, 0.0, 0), (1, 0.5, 0), (1, 1.0, 1), (2, 0.5, 1), (3, 0.5, 2), (3, 0.0, 0), (3, 1.0, 3)],
+)
+def test_a_crash_can_be_told_what_to_keep(unsynced: int, keeps: float, kept: int) -> None:
+    """A batch is kept or lost as a whole."""
+    disk = SimulatedDisk(World(1), "a")
+    disk.keeps = keeps
+    for index in range(1, unsynced + 1):
+        disk.write_log(LogChange(None, [Entry(index, 1, b"not synced")]))
+    disk.crash(loses_power=True)
+    assert disk.log.last_index() == kept
 
 
 def test_a_process_that_ends_keeps_what_it_wrote() -> None:
