@@ -34,6 +34,10 @@ class Bug:
 
     Some mistakes are harmless as long as something else stands behind them; those come together with a
     second edit that takes that away, and their stories say so.
+
+    Attributes:
+        is_crash: This mistake makes a member raise an exception (`crash = true` in its entry). For all others
+            such an end (CRASH) says only that the patch is broken.
     """
 
     name: str
@@ -41,6 +45,7 @@ class Bug:
     layer: str
     file: str
     edits: tuple[Edit, ...]
+    is_crash: bool = False
 
     @property
     def files(self) -> tuple[str, ...]:
@@ -85,13 +90,14 @@ def _bugs_of(layer: str) -> Iterator[Bug]:
             layer,
             entry["file"],
             tuple(Edit(edit.get("file", entry["file"]), edit["before"], edit["after"]) for edit in edits),
+            entry.get("crash", False),
         )
 
 
-def copy_sources(target: Path) -> None:
+def copy_sources(target: Path, root: Path = ROOT) -> None:
     """Copy what a simulation needs, without the caches."""
     for name in COPIED:
-        source = ROOT / name
+        source = root / name
         if source.is_dir():
             shutil.copytree(source, target / name, ignore=_IGNORED)
         else:
