@@ -101,9 +101,10 @@ def _report(results: list[Result], options: argparse.Namespace) -> int:
     first = failures[0]
     if options.seed is not None or options.plan is not None:
         print(failure_line(first))
-    print(failure_report(first))
+    print(failure_report(first, options.plan))
     if options.shrink:
-        print(f"smaller: {save(shrink(first, print))}")
+        smaller = shrink(first, print)
+        print("smaller:", failure_report(smaller, save(smaller)))
     return EXIT_VIOLATION
 
 

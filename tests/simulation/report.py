@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from tests.simulation.plan import Plan
 from tests.simulation.probes import Probes
-from tests.simulation.run import Result
+from tests.simulation.run import Result, plan_of
 from tests.simulation.world import SECOND, TraceEvent
 
 _TIMELINE_EVENTS = 120
@@ -58,19 +59,28 @@ def failure_line(result: Result) -> str:
     return f"FAILED seed={result.plan.seed} invariant={found.invariant} {first_line[:300]}"
 
 
-def failure_report(result: Result) -> str:
-    """All that is needed to understand and to replay a failure."""
+def failure_report(result: Result, plan_file: Path | None = None) -> str:
+    """All that is needed to understand and to replay a failure. `plan_file`: where its plan was read from."""
     assert result.violation is not None, "only a failure is reported"
     found = result.violation
     lines = [
         f"{found.invariant}: {found.text}",
-        f"replay: make sim SEED={result.plan.seed}",
+        _replay(result.plan, plan_file),
         *describe_plan(result.plan),
         *(f"  {line}" for line in found.details[-40:]),
         f"the last events of everybody, at most {_TIMELINE_EVENTS}:",
         *timeline(result.timeline),
     ]
     return "\n".join(lines)
+
+
+def _replay(plan: Plan, plan_file: Path | None) -> str:
+    """Say how to run this plan again; the seed alone gives the whole plan only if it was drawn from it."""
+    if plan_file is not None:
+        return f"replay: make sim ARGS='--plan {plan_file}'"
+    if plan == plan_of(plan.seed):
+        return f"replay: make sim SEED={plan.seed}"
+    return f"replay: run the test again; seed {plan.seed} alone does not give this plan"
 
 
 def describe_plan(plan: Plan) -> list[str]:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.simulation.invariants import Violation
 from tests.simulation.plan import from_toml, to_toml
 from tests.simulation.report import failure_report
 from tests.simulation.run import Result, plan_of, run
@@ -29,9 +30,9 @@ for seed in sys.argv[1:]:
 """
 
 
-def _assert_green(result: Result) -> None:
+def _assert_green(result: Result, plan_file: Path | None = None) -> None:
     if result.violation is not None:
-        pytest.fail(failure_report(result), pytrace=False)
+        pytest.fail(failure_report(result, plan_file), pytrace=False)
 
 
 @pytest.mark.parametrize("seed", SEEDS)
@@ -45,7 +46,7 @@ def test_a_seed_holds_every_invariant(seed: int) -> None:
 
 @pytest.mark.parametrize("path", sorted(CORPUS.glob("*.toml")), ids=lambda path: path.stem)
 def test_what_failed_once_holds_now(path: Path) -> None:
-    _assert_green(run(from_toml(path.read_text(encoding="utf-8"))))
+    _assert_green(run(from_toml(path.read_text(encoding="utf-8"))), path)
 
 
 @pytest.mark.parametrize("seed", [1, 29, 77])
@@ -53,6 +54,17 @@ def test_a_plan_survives_being_written_down(seed: int) -> None:
     plan = plan_of(seed)
 
     assert from_toml(to_toml(plan, "a comment\nof two lines")) == plan
+
+
+def test_a_report_says_how_its_plan_is_run_again() -> None:
+    drawn = run(plan_of(DETERMINISM_SEEDS[0]))
+    drawn.violation = Violation("G1", "as if it were broken")
+    file = CORPUS / "g1-3.toml"
+
+    assert "replay: make sim SEED=3\n" in failure_report(drawn)
+    assert f"replay: make sim ARGS='--plan {file}'\n" in failure_report(drawn, file)
+    drawn.plan.safety_ms -= 1
+    assert "seed 3 alone does not give this plan" in failure_report(drawn)
 
 
 def _digests(hash_seed: str) -> list[str]:
