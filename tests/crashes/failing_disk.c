@@ -3,8 +3,8 @@
  * Every write, fsync and fdatasync of a file below DISK_FAULTS_UNDER looks into the file DISK_FAULTS_CONTROL.
  * While that holds "CALL COUNT ERROR" (for example "sync 3 5"), the third such call from then on fails, once:
  * a sync is not carried out, a write is carried out in half. CALL is "write" or "sync"; ERROR is an errno, or
- * 0 for SIGKILL in place of the call. DISK_FAULTS_LOG gets a line for each successful sync of a file ("synced INODE SIZE"),
- * for the failure ("failed CALL PATH"), and for each call after it ("after CALL PATH").
+ * 0 for SIGKILL: in place of a sync, in the middle of a write. DISK_FAULTS_LOG gets a line for each successful
+ * sync of a file ("synced INODE SIZE"), for the failure ("failed CALL PATH"), and for each call after it ("after CALL PATH").
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -61,15 +61,18 @@ static int verdict(const char *call, const char *path) {
     if (strcmp(wanted, call) != 0 || ++calls != count) return -1;
     fired = 1;
     note("failed", call, path);
-    if (error == 0) kill(getpid(), SIGKILL);
     return error;
 }
+
+/* SIGKILL is not handled, so nothing after it runs. */
+static void die(void) { kill(getpid(), SIGKILL); }
 
 static int synced(int number, int fd) {
     char path[4096], inode[32], size[32];
     struct stat before;
     if (!is_ours(fd, path, sizeof path)) return (int)syscall(number, fd);
     int error = verdict("sync", path);
+    if (error == 0) die();
     if (error >= 0) {
         errno = error;
         return -1;
@@ -95,6 +98,7 @@ ssize_t write(int fd, const void *data, size_t size) {
         int error = verdict("write", path);
         if (error >= 0) {
             syscall(SYS_write, fd, data, size / 2);
+            if (error == 0) die();
             errno = error;
             return -1;
         }

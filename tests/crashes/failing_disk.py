@@ -47,6 +47,10 @@ class FailingDisk:
         """Let the next write fail when half of it is done, or the one after so many others."""
         self._arm("write", error, after)
 
+    def kill_in_write(self, *, after: int = 0) -> None:
+        """Let the process die when half of the next write is done, or of the one after so many others."""
+        self._arm("write", _KILL, after)
+
     def kill_before_sync(self, *, after: int = 0) -> None:
         """Let the process die between a write and its sync."""
         self._arm("sync", _KILL, after)
@@ -59,6 +63,11 @@ class FailingDisk:
     def failed_file(self) -> str:
         """The path of the file whose write or sync failed; empty if none did."""
         return next((line.split(" ", 2)[2] for line in self._lines() if line.startswith("failed ")), "")
+
+    @property
+    def failures(self) -> int:
+        """How often the disk has failed, or killed."""
+        return sum(line.startswith("failed ") for line in self._lines())
 
     @property
     def calls_after_failure(self) -> list[str]:

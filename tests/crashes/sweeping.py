@@ -1,4 +1,4 @@
-"""Lets a member die at a failpoint while clients go on, and brings it back.
+"""Lets a member die at a failpoint, or in a call to its disk, while clients go on, and brings it back.
 
 Rule of this file: a crash that did not happen fails the test: every case must reach its point.
 """
@@ -73,6 +73,31 @@ class SweptCluster:
         if power_lost:
             self._disks[member.name].lose_unsynced()
         self.crashes.append(f"{member.name}: {armed}")
+
+    async def crash_in_call(self, member: MemberProcess, call: str, nth: int, *, power_lost: bool) -> None:
+        """Wait until its disk has killed the member, which is started now if it does not run.
+
+        `write`: half of the n-th write from now on is done. `sync`: all is written, and the n-th sync from
+        now on is not done.
+        """
+        disk = self._disks[member.name]
+        deaths = disk.failures
+        if call == "write":
+            disk.kill_in_write(after=nth - 1)
+        else:
+            disk.kill_before_sync(after=nth - 1)
+        if not member.is_running:
+            self.start(member)
+        try:
+            code = await member.exit_code(within_s=DIES_WITHIN_S)
+        except subprocess.TimeoutExpired as error:
+            raise AssertionError(f"{member} never came to {call} number {nth}") from error
+        disk.heal()
+        assert code == -signal.SIGKILL, f"{member} ended with {code} before {call} number {nth}"
+        assert disk.failures == deaths + 1, f"{member} was killed by its disk"
+        if power_lost:
+            disk.lose_unsynced()
+        self.crashes.append(f"{member.name}: {call} {nth}")
 
     async def stop_and_compare(self) -> list[Remains]:
         """Stop everybody in good order; what they leave behind must agree."""

@@ -29,6 +29,11 @@ SERVING = (
     *("tree_writing@40", "tree_written@40"),
     *("tree_syncing@2", "tree_synced", "trim_batch_written", "trim_done@2"),
 )
+CALLS_WHILE_SERVING = (
+    *(("write", nth) for nth in (1, 2, 3, 4, 5, 6, 7, 8, 13, 21, 34, 55, 89, 144)),
+    *(("sync", nth) for nth in (1, 2, 3, 4, 5, 8, 13, 21, 34, 55)),
+)
+CALLS_WHILE_STARTING = (("write", 2), ("sync", 1), ("write", 5), ("sync", 2), ("write", 9), ("sync", 4))
 RECEIVING = tuple(point for point in POINTS if point.startswith(("snapshot_", "old_trees_")))
 
 
@@ -82,6 +87,30 @@ async def test_a_single_member_dies_at_any_step_of_serving(tmp_path: Path, power
             cluster.processes.start(member)
             await clients.wait_for_progress(5)
         assert len(cluster.crashes) >= len(points)
+        await cluster.stop_and_compare()
+
+
+@pytest.mark.parametrize(("members", "power_lost"), sample([(1, True), (1, False), (3, False), (3, True)], 2))
+async def test_a_member_dies_in_the_middle_of_a_write_or_before_a_sync(
+    tmp_path: Path, members: int, power_lost: bool
+) -> None:
+    """While it serves, and every other time once more while it starts. Whatever file that call is to.
+
+    After each crash the clients go on, and the version of their next write tells whether one was lost.
+    """
+    cluster = SweptCluster(tmp_path, members=members)
+    victim = cluster.processes["a"]
+    async with cluster.processes:
+        async with load(cluster) as clients:
+            for number, (call, nth) in enumerate(sample(CALLS_WHILE_SERVING, 3)):
+                await clients.wait_for_progress(3)
+                await cluster.crash_in_call(victim, call, nth, power_lost=power_lost)
+                if number % 2:
+                    again, nth = CALLS_WHILE_STARTING[number // 2 % len(CALLS_WHILE_STARTING)]
+                    await cluster.crash_in_call(victim, again, nth, power_lost=not power_lost)
+                cluster.start(victim)
+                await cluster.processes.wait_until_ready(victim)
+            await clients.wait_for_progress(3)
         await cluster.stop_and_compare()
 
 
