@@ -44,6 +44,7 @@ from tests.checkers.tree import (
 )
 
 GUESSES_MAX = 64
+UNDECIDED = "C1?"
 
 Part = list[Call[What]]
 _PLAIN_MODES = {3: EPHEMERAL, 2: PERSISTENT, TTL_SEQUENTIAL: TTL}
@@ -52,18 +53,20 @@ _NEVER_JUDGED = (ErrorCode.INVALID_PATH, ErrorCode.INVALID_ARGUMENT, ErrorCode.S
 
 def check(history: History, budget: int = BUDGET) -> list[Violation]:
     """Return the parts for which there is no order, and those for which none was found in time."""
-    violations = []
-    for where, calls in parts(history).items():
-        outcome = search(calls, EMPTY, step, budget)
-        if outcome.verdict is not Verdict.YES:
-            violations.append(_violation(where, calls, outcome))
-    return violations
+    found = [check_part(where, calls, budget) for where, calls in parts(history).items()]
+    return [violation for violation in found if violation is not None]
+
+
+def check_part(where: str, calls: Part, budget: int = BUDGET) -> Violation | None:
+    """Search for an order of one part; None: there is one."""
+    outcome = search(calls, EMPTY, step, budget)
+    return None if outcome.verdict is Verdict.YES else _violation(where, calls, outcome)
 
 
 def _violation(where: str, calls: Part, outcome: Outcome[What]) -> Violation:
     if outcome.verdict is Verdict.UNKNOWN:
         text = f"{where}: no order was found for {len(calls)} operations in {outcome.steps} steps"
-        return Violation("C1?", text)
+        return Violation(UNDECIDED, text)
     operations = [call.what.operation for call in outcome.stuck if isinstance(call.what, Asked)]
     told = "".join(f"\n    {describe(operation)}" for operation in operations)
     text = f"{where}: no order explains the answers; none of these can be the next:{told}"

@@ -1,6 +1,7 @@
 """Everything that is judged at the end of a run.
 
-Rule of this file: the first violation is raised; a checker that cannot tell has not passed.
+Rule of this file: the first violation is raised. Where the search for an order must come to a verdict, and
+where it may give up, stands in `clients/verdict.py`.
 """
 
 from __future__ import annotations
@@ -15,12 +16,13 @@ from tests.simulation.clients.notebook import Call
 from tests.simulation.invariants import Violation
 from tests.simulation.ledger import Ledger, state_of
 from tests.simulation.members import SimulatedMember
+from tests.simulation.probes import Probes
 from tests.stores import MemoryStore
 
 
-def judge(fleet: Fleet, history: History) -> None:
+def judge(fleet: Fleet, history: History, probes: Probes) -> None:
     """Raise the first violation that any checker finds."""
-    for found in verdict.judge(fleet, history):
+    for found in verdict.judge(fleet, history, probes):
         raise Violation(found.invariant, found.text, [repr(record) for record in found.records])
 
 

@@ -49,6 +49,7 @@ ALL = (
     "a member with an empty disk and an old name was turned away",
     "a name was used again for an empty disk",
     "a quorum was gone for a while",
+    "a history was searched without zxids",
 )
 
 

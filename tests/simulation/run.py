@@ -117,7 +117,7 @@ class Simulation:
         desert(self)
         check_answers(self.fleet.notebook.calls, self.invariants.ledger)
         check_closes(self.fleet, self.invariants.ledger)
-        judge(self.fleet, self.history())
+        judge(self.fleet, self.history(), self.probes)
 
     def heal(self) -> list[SimulatedMember]:
         """Choose the core, bury the rest, and let no fault last."""

@@ -18,6 +18,7 @@ from tests.simulation.clients.calm_cluster import CalmCluster
 from tests.simulation.clients.fleet import Fleet
 from tests.simulation.clients.verdict import judge
 from tests.simulation.clients.workload import Workload, draw_workload
+from tests.simulation.probes import Probes
 from tests.simulation.world import SECOND, World
 
 ServerItem = coordination_pb2.ServerItem
@@ -58,7 +59,7 @@ def run(seed: int, workload: Workload, spoil: Spoil | None = None) -> tuple[list
     try:
         is_done = world.run_until(300 * SECOND, lambda: fleet.is_done)
         assert is_done, f"L3: {fleet.unfinished()}"
-        return judge(fleet, calm.complete(fleet.history())), fleet, world.trace_digest()
+        return judge(fleet, calm.complete(fleet.history()), Probes()), fleet, world.trace_digest()
     finally:
         fleet.dispose()
 
