@@ -40,17 +40,17 @@ def _search(history: History, probes: Probes) -> list[Violation]:
     """C1 without zxids, part by part."""
     violations: list[Violation] = []
     parts = linearizability.parts(history)
-    given_up = 0
+    undecided = 0
     for where, calls in parts.items():
         is_small = _is_small(calls)
         found = linearizability.check_part(where, calls, BUDGET if is_small else _LARGE_BUDGET)
         if found is None:
             continue
-        if found.invariant == linearizability.UNDECIDED and not is_small:
-            given_up += 1
-        else:
+        is_undecided = found.invariant == linearizability.UNDECIDED
+        undecided += is_undecided
+        if is_small or not is_undecided:
             violations.append(found)
-    if parts and not given_up:
+    if parts and not undecided:
         probes.hit("a history was searched without zxids")
     return violations
 
