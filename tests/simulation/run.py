@@ -122,7 +122,8 @@ class Simulation:
     def heal(self) -> list[SimulatedMember]:
         """Choose the core, bury the rest, and let no fault last."""
         self.faults.end()
-        groups = self.operators.halves()
+        # What is committed counts first, also where a crash has taken back that it was applied.
+        groups = list(dict.fromkeys([*self.invariants.committed_groups(), *self.operators.halves()]))
         names = self._choose_core(groups)
         core = [member for name, member in self.members.items() if name in names]
         for name, member in self.members.items():
