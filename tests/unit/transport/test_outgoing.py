@@ -305,7 +305,7 @@ async def test_a_peer_that_is_heard_from_is_dialled_without_further_delay() -> N
             await peer.wait_up()
 
 
-@pytest.mark.parametrize("host", ["10.0.0..4", ".x", "a" * 64, "a\x00b", "\ud800"])
+@pytest.mark.parametrize("host", ["10.0.0..4", ".x", "a" * 64, "a\x00b"])
 async def test_an_address_that_nobody_can_look_up_ends_no_member(
     caplog: pytest.LogCaptureFixture, host: str
 ) -> None:
