@@ -96,7 +96,9 @@ def _who(config: ServerConfig) -> str:
     if config.join:
         return f"{config.name or 'a new member'} of the cluster at {config.join}"
     if not config.initial_cluster:
-        return f"{config.name or DEFAULT_NAME}, or whoever its data directory says"
+        if config.data_dir.exists():
+            return "the member that its data directory says"
+        return f"{config.name or DEFAULT_NAME}, the only member of a new cluster"
     members = config.members
     company = "the only member" if len(members) == 1 else f"one of {len(members)} members"
     return f"{config.name or DEFAULT_NAME}, {company} of cluster {config.cluster_id}"

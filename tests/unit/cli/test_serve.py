@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 from click.testing import CliRunner
 
@@ -51,3 +52,13 @@ def test_the_start_lines_say_who_where_and_how_to_talk_to_it() -> None:
     assert "a, one of 2 members of cluster" in lines
     assert "coordsvc-data" in lines
     assert "coordctl --endpoints h1:7400 status" in lines
+
+
+def test_the_first_start_speaks_of_a_new_cluster_and_a_later_one_of_the_data_directory(
+    tmp_path: Path,
+) -> None:
+    new, used = tmp_path / "new", tmp_path / "used"
+    used.mkdir()
+
+    assert "coordsvc-1, the only member of a new cluster" in start_lines(ServerConfig(data_dir=new))
+    assert "the member that its data directory says" in start_lines(ServerConfig(data_dir=used))
