@@ -23,7 +23,8 @@ def judge_one_part(
 ) -> tuple[list[str], int]:
     """Judge a history of one part for which the search finds `found`; return what is wrong, and the count."""
     what: What = Reaped("/a", has_number=False)
-    part = [Call(what, 0, 1) for _ in range(answered)] + [Call(what, 0, None) for _ in range(unanswered)]
+    part = [Call(what, 2 * number, 2 * number + 1) for number in range(answered)]
+    part += [Call(what, 0, None) for _ in range(unanswered)]
     violation = None if found is None else Violation(found, "as searched")
     monkeypatch.setattr(linearizability, "parts", lambda history: {"/a": part})
     monkeypatch.setattr(linearizability, "check_part", lambda where, calls, budget: violation)
@@ -41,7 +42,7 @@ def judge_one_part(
         (400, 40, None, [], 1),
         (32, 8, "C1?", ["C1?"], 0),
         (41, 0, "C1?", [], 0),
-        (20, 9, "C1?", [], 0),
+        (20, 13, "C1?", [], 0),
         (400, 40, "C1", ["C1"], 1),
     ],
 )

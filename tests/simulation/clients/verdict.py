@@ -21,7 +21,7 @@ from tests.simulation.clients.lock_application import ELECTION, LOCK
 from tests.simulation.probes import Probes
 
 _SMALL_CALLS_MAX = 40
-_SMALL_UNANSWERED_MAX = 8  # whatever was not answered may be left out: each doubles what there is to search
+_SMALL_OPEN_MAX = 12  # calls open at the same moment, for ever if unanswered: each doubles the search
 _LARGE_BUDGET = 40_000  # steps a part
 
 
@@ -57,8 +57,15 @@ def _search(history: History, probes: Probes) -> list[Violation]:
 
 def _is_small(part: linearizability.Part) -> bool:
     """Whether the search for an order must come to a verdict."""
-    unanswered = sum(call.end_ns is None for call in part)
-    return len(part) <= _SMALL_CALLS_MAX and unanswered <= _SMALL_UNANSWERED_MAX
+    if len(part) > _SMALL_CALLS_MAX:
+        return False
+    moments = [(call.start_ns, 0, 1) for call in part]
+    moments += [(call.end_ns, 1, -1) for call in part if call.end_ns is not None]
+    open_calls = most = 0
+    for _, _, step in sorted(moments):
+        open_calls += step
+        most = max(most, open_calls)
+    return most <= _SMALL_OPEN_MAX
 
 
 def _left_behind(fleet: Fleet, committed: list[Change]) -> list[Violation]:
