@@ -6,6 +6,7 @@ from coordclient.blocking import Client, Transaction, Watch
 from coordclient.client import AsyncClient
 from coordclient.errors import (
     AccessDeniedError,
+    AlreadyHeldError,
     BadVersionError,
     CheckFailedError,
     ClientClosedError,
@@ -13,17 +14,21 @@ from coordclient.errors import (
     CompareFailedError,
     ConnectionLostError,
     CoordError,
+    CounterRangeError,
     ForkedClientError,
     GuardFailedError,
     HistoryTrimmedError,
     InstanceTakenError,
     InvalidArgumentError,
     InvalidPathError,
+    InvalidValueError,
     LimitExceededError,
     LockLostError,
     LockRevokedError,
     LockTimeoutError,
     MalformedError,
+    MemberNameTakenError,
+    MismatchError,
     NoChildrenForEphemeralsError,
     NodeExistsError,
     NoNodeError,
@@ -31,6 +36,7 @@ from coordclient.errors import (
     NotEmptyError,
     OutcomeUnknownError,
     RecipeError,
+    RecipeTimeoutError,
     RequestError,
     RequestTimeoutError,
     SessionExpiredError,
@@ -39,11 +45,15 @@ from coordclient.errors import (
     TransactionError,
     WrongLoopError,
 )
-from coordclient.recipes.blocking import Election, LeaderTerm, Lock, LockHandle, Registration, ServiceRegistry
-from coordclient.recipes.election import AsyncElection, Term
+from coordclient.recipes.election import AsyncElection, Election, LeaderTerm, Term
 from coordclient.recipes.grants import Loss
-from coordclient.recipes.lock import AsyncLock, AsyncLockHandle, Contender
-from coordclient.recipes.service_registry import AsyncRegistration, AsyncServiceRegistry
+from coordclient.recipes.lock import AsyncLock, AsyncLockHandle, Contender, Lock, LockHandle
+from coordclient.recipes.service_registry import (
+    AsyncRegistration,
+    AsyncServiceRegistry,
+    Registration,
+    ServiceRegistry,
+)
 from coordclient.states import State
 from coordclient.transactions import AsyncTransaction
 from coordclient.types import Consistency, Event, EventType, Instance, Leader, Node, Stat
@@ -111,6 +121,12 @@ __all__ = [
     "NotConnectedError",
     "WrongLoopError",
     "RecipeError",
+    "InvalidValueError",
+    "CounterRangeError",
+    "MemberNameTakenError",
+    "MismatchError",
+    "AlreadyHeldError",
+    "RecipeTimeoutError",
     "InstanceTakenError",
     "LockLostError",
     "LockRevokedError",

@@ -16,7 +16,10 @@ from typing import Self
 from coordclient.callbacks import Callback
 from coordclient.client import AsyncClient
 from coordclient.portal import Portal, shared_portal
-from coordclient.recipes.blocking import Election, Lock, ServiceRegistry, iterate
+from coordclient.recipes.election import Election
+from coordclient.recipes.faces import iterate
+from coordclient.recipes.lock import Lock
+from coordclient.recipes.service_registry import ServiceRegistry
 from coordclient.states import State
 from coordclient.transactions import Commit, FullPath, TransactionBuilder
 from coordclient.types import Consistency, Created, Event, Guard, Node, OperationResult, Stat

@@ -215,16 +215,40 @@ class LockLostError(RecipeError):
         self.token = token
 
 
-class LockTimeoutError(RecipeError, TimeoutError):
-    """The lock or leadership was not granted in time; this client no longer waits for it."""
+class RecipeTimeoutError(RecipeError, TimeoutError):
+    """What was waited for did not come in time; this client no longer waits for it."""
+
+
+class LockTimeoutError(RecipeTimeoutError):
+    """The lock, permit or leadership was not granted in time; this client no longer waits for it."""
 
 
 class LockRevokedError(RecipeError):
     """Somebody deleted this client's place in the queue."""
 
 
+class AlreadyHeldError(RecipeError):
+    """This task or thread holds the lock already; waiting for itself it would never get it."""
+
+
+class MismatchError(RecipeError):
+    """Others use this recipe at this path with other settings: permits, parties, items."""
+
+
+class MemberNameTakenError(RecipeError):
+    """Another session is a member of the group under this name."""
+
+
 class InstanceTakenError(RecipeError):
     """Another session has registered an instance of this id."""
+
+
+class CounterRangeError(RecipeError):
+    """The counter would leave its range; nothing changed."""
+
+
+class InvalidValueError(RecipeError):
+    """The node holds what the recipe cannot read; it was not touched."""
 
 
 # ---------------------------------------------------------------------------------------------

@@ -41,6 +41,11 @@ class Portal:
         if threading.current_thread() is self._thread:
             work.close()
             raise ClientStateError("a blocking call on the client's own event loop would never return")
+        if asyncio._get_running_loop() is not None:  # noqa: SLF001  # documented, and the one that does not raise
+            work.close()
+            raise ClientStateError(
+                "a blocking call in a running event loop would stop all else in it: use AsyncClient there"
+            )
         call = _Call(self._loop, work, undo)
         self._loop.call_soon_threadsafe(call.begin)
         try:

@@ -11,7 +11,7 @@ does not lead.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from types import TracebackType
 
 from coordclient.errors import (
@@ -27,6 +27,7 @@ from coordclient.errors import (
     TransactionError,
 )
 from coordclient.operations import Operations
+from coordclient.recipes.faces import BlockingFace, BlockingGrant, iterate
 from coordclient.recipes.grants import Grant
 from coordclient.recipes.lock import FOREVER, AsyncLockHandle, Attempt, deadline
 from coordclient.types import Created, Leader
@@ -189,6 +190,68 @@ class Leading:
     ) -> None:
         assert self._term is not None
         await self._term.__aexit__(kind, error, trace)
+
+
+# ---------------------------------------------------------------------------------------------
+# For threads
+
+
+class LeaderTerm(BlockingGrant[Term]):
+    """A term of leadership."""
+
+    def resign(self) -> None:
+        """Give the leadership back."""
+        self.release()
+
+
+class Election:
+    """An election at a path."""
+
+    def __init__(self, client: BlockingFace, path: str, value: bytes = b"") -> None:
+        """Describe an election; `value` is published when we lead."""
+        self.path = path
+        self._portal = client.portal
+        self._election = AsyncElection(client.asynchronous, path, value)
+
+    def __repr__(self) -> str:
+        return f"<Election {self.path}>"
+
+    def campaign(self, *, timeout: float | None = None) -> LeaderTerm:
+        """Wait until we lead and return the term; LockTimeoutError after `timeout` seconds."""
+        term = self._portal.run(self._election.campaign(timeout=timeout), undo=Grant.abandon)
+        return LeaderTerm(self._portal, term)
+
+    def lead(self, timeout: float | None = None) -> BlockingLeading:
+        """Lead in the body of `with`: it begins when we are elected."""
+        return BlockingLeading(self, timeout)
+
+    def leader(self, *, timeout: float | None = None) -> Leader | None:
+        """Return who leads, or None."""
+        return self._portal.run(self._election.leader(timeout=timeout))
+
+    def observe(self) -> Iterator[Leader | None]:
+        """Yield who leads now, and then whenever that has changed."""
+        return iterate(self._portal, self._election.observe())
+
+
+class BlockingLeading:
+    """The body of `with election.lead()`."""
+
+    def __init__(self, election: Election, timeout: float | None) -> None:
+        self._election = election
+        self._timeout = timeout
+        self._term: LeaderTerm | None = None
+
+    def __enter__(self) -> LeaderTerm:
+        assert self._term is None, "call lead() anew for every term"
+        self._term = self._election.campaign(timeout=self._timeout)
+        return self._term
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        assert self._term is not None
+        self._term.__exit__(kind, error, trace)
 
 
 async def withdraw(client: Operations, path: str, token: int) -> None:

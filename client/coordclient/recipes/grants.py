@@ -80,9 +80,17 @@ class Grant:
         lost: Whether it has been lost.
     """
 
-    def __init__(self, client: Operations, path: str, token: int, session_id: int) -> None:
+    def __init__(
+        self, client: Operations, path: str, czxid: int, session_id: int, *, token: int | None = None
+    ) -> None:
+        """For recipes: a grant for which the node that transaction `czxid` created stands.
+
+        Args:
+            token: Where grants do not come in the order of creation: the transaction that granted this one.
+        """
         self.path = path
-        self.token = token
+        self.token = czxid if token is None else token
+        self._czxid = czxid
         self.lost = Loss()
         self._client = client
         self._session_id = session_id
@@ -102,7 +110,7 @@ class Grant:
     @property
     def guard(self) -> tuple[str, int]:
         """Return `(path, czxid)`: a write with this guard is refused once the grant is gone."""
-        return self.path, self.token
+        return self.path, self._czxid
 
     @property
     def valid_until(self) -> float:
@@ -165,7 +173,7 @@ class Grant:
             self._client.cancel_watch(record)
             return False
         self._record = record
-        is_ours = stat is not None and stat.czxid == self.token and stat.ephemeral_owner == self._session_id
+        is_ours = stat is not None and stat.czxid == self._czxid and stat.ephemeral_owner == self._session_id
         if not is_ours:
             self.lose("its node was deleted")
         return is_ours

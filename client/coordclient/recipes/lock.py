@@ -15,6 +15,7 @@ import math
 import os
 import re
 import socket
+import threading
 import time
 import uuid
 from collections.abc import AsyncIterator
@@ -33,6 +34,7 @@ from coordclient.errors import (
     SessionExpiredError,
 )
 from coordclient.operations import Operations
+from coordclient.recipes.faces import BlockingFace, BlockingGrant
 from coordclient.recipes.grants import Grant
 from coordclient.states import State
 from coordclient.types import Created, Event, Node
@@ -259,6 +261,66 @@ class Attempt:
         if self._client.session_id != handle.session_id:
             return SessionExpiredError(handle.lost.reason)
         return LockRevokedError(f"{handle.path} was deleted while it waited for the lock", path=handle.path)
+
+
+# ---------------------------------------------------------------------------------------------
+# For threads
+
+
+class LockHandle(BlockingGrant[AsyncLockHandle]):
+    """A held lock."""
+
+
+class Lock:
+    """A lock at a path. The object is only a description: any number of threads may acquire it."""
+
+    def __init__(self, client: BlockingFace, path: str, *, timeout: float | None = None) -> None:
+        """Describe a lock; `timeout` is how many seconds `with` waits at most."""
+        self.path = path
+        self._portal = client.portal
+        self._lock = AsyncLock(client.asynchronous, path)
+        self._timeout = timeout
+        self._entered: dict[int, list[LockHandle]] = {}
+
+    def __repr__(self) -> str:
+        return f"<Lock {self.path}>"
+
+    def acquire(self, *, timeout: float | None = None) -> LockHandle:
+        """Wait for the lock and return it; LockTimeoutError after `timeout` seconds."""
+        grant = self._portal.run(self._lock.acquire(timeout=timeout), undo=Grant.abandon)
+        return LockHandle(self._portal, grant)
+
+    def try_acquire(self) -> LockHandle | None:
+        """Return the lock if it is free, else None."""
+        grant = self._portal.run(self._lock.try_acquire(), undo=_abandon)
+        return None if grant is None else LockHandle(self._portal, grant)
+
+    def contenders(self) -> list[Contender]:
+        """Return the holder and everybody who waits, in order."""
+        return self._portal.run(self._lock.contenders())
+
+    def __enter__(self) -> LockHandle:
+        handle = self.acquire(timeout=self._timeout)
+        self._entered.setdefault(threading.get_ident(), []).append(handle)
+        return handle
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        thread = threading.get_ident()
+        handle = self._entered[thread].pop()
+        if not self._entered[thread]:
+            del self._entered[thread]
+        handle.__exit__(kind, error, trace)
+
+
+def _abandon(grant: Grant | None) -> None:
+    if grant is not None:
+        grant.abandon()
+
+
+# ---------------------------------------------------------------------------------------------
+# The queue
 
 
 @asynccontextmanager

@@ -14,7 +14,7 @@ import json
 import logging
 import math
 import uuid
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from types import TracebackType
 from typing import Any, Self
@@ -29,6 +29,8 @@ from coordclient.errors import (
     TransactionError,
 )
 from coordclient.operations import Operations
+from coordclient.portal import Portal
+from coordclient.recipes.faces import BlockingFace, iterate
 from coordclient.states import State
 from coordclient.types import Created, Event, EventType, Instance, Node
 
@@ -356,3 +358,81 @@ class AsyncRegistration:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.close()
+
+
+# ---------------------------------------------------------------------------------------------
+# For threads
+
+
+class Registration:
+    """An announced instance. Closing it, or `with`, takes it back."""
+
+    def __init__(self, portal: Portal, registration: AsyncRegistration) -> None:
+        self._portal = portal
+        self._registration = registration
+        self.id = registration.id
+        self.path = registration.path
+
+    def __repr__(self) -> str:
+        return repr(self._registration)
+
+    @property
+    def is_registered(self) -> bool:
+        """Return whether the node was made in the present session."""
+        return self._registration.is_registered
+
+    def update(
+        self,
+        *,
+        payload: Mapping[str, Any] | None = None,  # JSON as the application chose it
+        status: str | None = None,
+        address: str | None = None,
+        port: int | None = None,
+    ) -> None:
+        """Change what is announced."""
+        self._portal.run(
+            self._registration.update(payload=payload, status=status, address=address, port=port)
+        )
+
+    def close(self) -> None:
+        """Take the instance back. Idempotent."""
+        self._portal.run(self._registration.close())
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class ServiceRegistry:
+    """Register, discover and watch instances of services."""
+
+    def __init__(self, client: BlockingFace, root: str = "/services") -> None:
+        self._portal = client.portal
+        self._registry = AsyncServiceRegistry(client.asynchronous, root)
+
+    def register(
+        self,
+        name: str,
+        address: str,
+        port: int,
+        *,
+        payload: Mapping[str, Any] | None = None,  # JSON as the application chose it
+        id: str | None = None,  # noqa: A002  # the name that everybody would look for
+        status: str = "UP",
+    ) -> Registration:
+        """Announce an instance until the registration is closed, also over lost sessions."""
+        work = self._registry.register(name, address, port, payload=payload, id=id, status=status)
+        registration = self._portal.run(work, undo=AsyncRegistration.give_up)
+        return Registration(self._portal, registration)
+
+    def discover(self, name: str, *, timeout: float | None = None) -> list[Instance]:
+        """Return the instances of a service, sorted by id."""
+        return self._portal.run(self._registry.discover(name, timeout=timeout))
+
+    def watch(self, name: str) -> Iterator[tuple[Instance, ...]]:
+        """Yield the instances of a service as they are now, and then whenever they have changed."""
+        return iterate(self._portal, self._registry.watch(name))

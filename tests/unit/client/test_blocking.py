@@ -13,6 +13,7 @@ from coordclient import (
     AsyncClient,
     Client,
     ClientClosedError,
+    ClientStateError,
     CompareFailedError,
     ConnectionLostError,
     Event,
@@ -29,10 +30,14 @@ from coordclient import (
     forks,
 )
 from coordclient.portal import Portal, shared_portal
-from coordclient.recipes import blocking
-from coordclient.recipes.election import AsyncElection
-from coordclient.recipes.lock import AsyncLock
-from coordclient.recipes.service_registry import AsyncRegistration, AsyncServiceRegistry
+from coordclient.recipes.election import AsyncElection, Election
+from coordclient.recipes.lock import AsyncLock, Lock
+from coordclient.recipes.service_registry import (
+    AsyncRegistration,
+    AsyncServiceRegistry,
+    Registration,
+    ServiceRegistry,
+)
 from tests.unit.client.eventually import eventually
 from tests.unit.client.fake_server import FakeServer
 
@@ -81,10 +86,10 @@ def client(server: ThreadsServer) -> Iterator[Client]:
     ("face", "core"),
     [
         (Client, AsyncClient),
-        (blocking.Lock, AsyncLock),
-        (blocking.Election, AsyncElection),
-        (blocking.ServiceRegistry, AsyncServiceRegistry),
-        (blocking.Registration, AsyncRegistration),
+        (Lock, AsyncLock),
+        (Election, AsyncElection),
+        (ServiceRegistry, AsyncServiceRegistry),
+        (Registration, AsyncRegistration),
     ],
 )
 def test_both_faces_have_the_same_methods_with_the_same_arguments(face: type, core: type) -> None:
@@ -95,6 +100,11 @@ def test_both_faces_have_the_same_methods_with_the_same_arguments(face: type, co
         assert list(mine) == list(theirs), name
         defaults = [parameter.default for parameter in mine.values()]
         assert defaults == [parameter.default for parameter in theirs.values()], name
+
+
+async def test_a_blocking_call_in_a_running_event_loop_is_refused_at_once() -> None:
+    with pytest.raises(ClientStateError, match="use AsyncClient"):
+        Client("127.0.0.1:1").connect()
 
 
 def test_a_node_lives_from_create_to_delete(client: Client) -> None:
