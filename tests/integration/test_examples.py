@@ -6,19 +6,21 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
 
 from coordclient import Client
 from tests.processes.cluster import MemberProcess, free_ports
+from tests.processes.programs import Program
 
 pytestmark = pytest.mark.processes
 
 ROOT = Path(__file__).parents[2]
 README_ENDPOINTS = "127.0.0.1:7400,127.0.0.1:7410,127.0.0.1:7420"
 RUN_BY_THE_DEMONSTRATION = {"leader_candidate", "ledger_writer", "service_instance", "service_watcher"}
-RUN_HERE = {"plain_grpc"}
+RUN_HERE = {"plain_grpc", "textbook_election", "textbook_lock", "textbook_registry"}
 
 
 @pytest.fixture(scope="module")
@@ -69,6 +71,54 @@ def test_the_lines_in_the_readme_run(member: MemberProcess) -> None:
     assert result.returncode == 0, result.stderr
     assert "leading with token" in result.stdout
     assert "10.0.0.7" in result.stdout
+
+
+async def test_the_textbook_election_hands_over_to_the_next(member: MemberProcess) -> None:
+    script = ROOT / "examples/textbook_election.py"
+    async with Program(script, "one", member.endpoint) as one:
+        await one.line("one leads")
+        async with Program(script, "two", member.endpoint) as two:
+            await two.line("two watches /textbook/election/n_")
+            async with Program(script, "three", member.endpoint) as three:
+                await three.line("three watches /textbook/election/n_")
+                assert "two leads" not in two.lines
+                one.terminate()
+                await two.line("two leads")
+                await two.kill()
+                await three.line("three leads")
+
+
+async def test_the_textbook_lock_loses_no_addition(member: MemberProcess) -> None:
+    script = ROOT / "examples/textbook_lock.py"
+    async with AsyncExitStack() as stack:
+        programs = [
+            await stack.enter_async_context(Program(script, name, "20", member.endpoint))
+            for name in ("one", "two", "three")
+        ]
+        said = [
+            await program.line(name) for program, name in zip(programs, ("one", "two", "three"), strict=True)
+        ]
+
+    assert max(int(line.rpartition(" ")[2]) for line in said) == 60, said
+
+
+async def test_the_textbook_registry_follows_its_instances(member: MemberProcess) -> None:
+    script = ROOT / "examples/textbook_registry.py"
+    async with Program(script, "follow", "api", member.endpoint) as follower:
+        await follower.line("instances none")
+        async with Program(script, "offer", "api", "8080", member.endpoint) as first:
+            await follower.line("instances 8080")
+            async with Program(script, "offer", "api", "8081", member.endpoint):
+                await follower.line("instances 8080,8081")
+                await first.kill()
+                await follower.line("instances 8081", after=len(follower.lines))
+
+
+@pytest.mark.parametrize("name", ["textbook_election", "textbook_lock", "textbook_registry"])
+def test_the_textbook_programs_use_no_recipe(name: str) -> None:
+    code = (ROOT / f"examples/{name}.py").read_text("utf-8").split('"""', 2)[2]
+    for recipe in (".lock(", ".election(", ".services", "recipes"):
+        assert recipe not in code
 
 
 def test_no_example_is_left_out() -> None:
