@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import logging
 import math
 import uuid
 from collections.abc import AsyncIterator, Iterator, Mapping
@@ -19,22 +18,12 @@ from dataclasses import dataclass, field, replace
 from types import TracebackType
 from typing import Any, Self
 
-from coordclient.errors import (
-    ClientClosedError,
-    InstanceTakenError,
-    InvalidArgumentError,
-    NodeExistsError,
-    NoNodeError,
-    SessionExpiredError,
-    TransactionError,
-)
+from coordclient.errors import InstanceTakenError, InvalidArgumentError, NoNodeError
 from coordclient.operations import Operations
 from coordclient.portal import Portal
 from coordclient.recipes.faces import BlockingFace, iterate
-from coordclient.states import State
-from coordclient.types import Created, Event, EventType, Instance, Node
-
-logger = logging.getLogger("coordclient.recipes")
+from coordclient.recipes.registrations import Announcement
+from coordclient.types import Event, EventType, Instance, Node
 
 ROOT = "/services"
 FOREVER = math.inf
@@ -201,38 +190,21 @@ class AsyncRegistration:
     def __init__(self, client: Operations, directory: str, identifier: str, record: _Record) -> None:
         self.id = identifier
         self.path = f"{directory}/{identifier}"
-        self._client = client
-        self._directory = directory
         self._record = record
-        self._czxid = 0
-        self._session_id = 0
-        self._own_sessions: set[int] = set()  # what one of them left, now lost, is ours to replace
-        self._is_closed = False
-        self._busy = asyncio.Lock()
-        self._restoring: asyncio.Task[None] | None = None
+        self._announcement = Announcement(client, self.path, record.encode(), taken=InstanceTakenError)
 
     def __repr__(self) -> str:
-        state = "closed" if self._is_closed else "registered" if self.is_registered else "absent"
+        state = "closed" if self._announcement.is_closed else "registered" if self.is_registered else "absent"
         return f"<Registration {self.path} {state}>"
 
     @property
     def is_registered(self) -> bool:
         """Return whether the node was made in the present session."""
-        return self._session_id != 0 and self._session_id == self._client.session_id
+        return self._announcement.is_announced
 
     async def open(self) -> None:
         """Make the node for the first time."""
-        self._client.add_internal_listener(self._state_changed)
-        self._own_sessions.add(self._client.session_id)
-        making = self._client.janitor.start(self._make(), "register")
-        try:
-            await asyncio.wait([making])
-            if making.cancelled():
-                raise ClientClosedError
-            making.result()
-        except BaseException:
-            self.give_up()
-            raise
+        await self._announcement.open()
 
     async def update(
         self,
@@ -242,114 +214,21 @@ class AsyncRegistration:
         address: str | None = None,
         port: int | None = None,
     ) -> None:
-        """Change what is announced. While there is no session it is noted, and announced in the next."""
-        if self._is_closed:
-            raise InvalidArgumentError(f"the registration of {self.path} is closed", path=self.path)
+        """Change what is announced. While the service cannot be reached it is noted, and announced later."""
         changes: dict[str, Any] = {"payload": payload, "status": status, "address": address, "port": port}
         record = replace(self._record, **{key: value for key, value in changes.items() if value is not None})
-        record.encode()
-        self._record = record  # First: whatever is under way, or comes later, announces this.
-        async with self._busy:
-            if self.is_registered and not self._is_closed:
-                await self._client.set(self.path, self._record.encode())
+        value = record.encode()
+        if not self._announcement.is_closed:
+            self._record = record  # First: a further change goes by this one.
+        await self._announcement.update(value)
 
     async def close(self) -> None:
         """Take the instance back. Idempotent; once begun, it is carried out in any case."""
-        if self._is_closed:
-            return
-        removing = self.give_up()
-        await asyncio.wait([removing], timeout=self._client.request_timeout)
+        await self._announcement.close()
 
     def give_up(self) -> asyncio.Task[None]:
         """Begin to take the instance back; the janitor finishes it."""
-        self._is_closed = True
-        self._client.remove_internal_listener(self._state_changed)
-        return self._client.janitor.start(self._remove(), "unregister")
-
-    async def _remove(self) -> None:
-        async with self._busy:  # A create under way comes first, so that it cannot outlive us.
-            if not self.is_registered:
-                return
-            transaction = self._client.transaction(timeout=FOREVER)
-            transaction.check(self.path, czxid=self._czxid)
-            transaction.delete(self.path)
-            try:
-                await transaction.commit()
-            except (TransactionError, SessionExpiredError, ClientClosedError):
-                return  # It is gone, or no longer ours.
-
-    # -----------------------------------------------------------------------------------------
-    # Making the node, again and again
-
-    def _state_changed(self, state: State) -> None:
-        if state is not State.CONNECTED:
-            return
-        self._own_sessions.add(self._client.session_id)
-        if self.is_registered or self._is_closed:
-            return
-        if self._restoring is None or self._restoring.done():
-            self._restoring = self._client.janitor.start(self._restore(), "register again")
-
-    async def _restore(self) -> None:
-        while not self._is_closed and not self.is_registered:
-            try:
-                await self._make()
-                logger.info("%s is registered again", self.path)
-            except InstanceTakenError as error:
-                logger.warning("%s; waiting until it goes", error)
-                await self._wait_until_free()
-
-    async def _wait_until_free(self) -> None:
-        async with self._client.watch(self.path, with_values=False) as events:
-            while await self._client.exists(self.path, timeout=FOREVER) is not None:
-                await events.batch()
-
-    async def _make(self) -> None:
-        """Make the node in the present session."""
-        async with self._busy:
-            while not self._is_closed and not self.is_registered:
-                try:
-                    await self._try_to_make()
-                except SessionExpiredError:
-                    continue  # It is announced in the next session.
-
-    async def _try_to_make(self) -> None:
-        try:
-            created = await self._client.create_node(
-                self.path, self._record.encode(), ephemeral=True, timeout=FOREVER
-            )
-        except NoNodeError:
-            await self._ensure_directory()
-        except NodeExistsError:
-            await self._remove_former()
-        else:
-            self._made(created)
-
-    def _made(self, created: Created) -> None:
-        self._czxid = created.stat.czxid
-        self._session_id = created.stat.ephemeral_owner
-
-    async def _ensure_directory(self) -> None:
-        try:
-            await self._client.create(self._directory, container=True, parents=True, timeout=FOREVER)
-        except NodeExistsError:
-            return
-
-    async def _remove_former(self) -> None:
-        """Remove what an earlier session of ours left, which the service has not given up yet."""
-        stat = await self._client.exists(self.path, timeout=FOREVER)
-        if stat is None:
-            return
-        owner = stat.ephemeral_owner
-        if owner not in self._own_sessions or owner == self._client.session_id:
-            raise InstanceTakenError(f"{self.path} is registered by somebody else", path=self.path)
-        transaction = self._client.transaction(timeout=FOREVER)
-        transaction.check(self.path, czxid=stat.czxid)
-        transaction.delete(self.path)
-        try:
-            await transaction.commit()
-        except TransactionError:
-            return  # It has gone by itself.
+        return self._announcement.give_up()
 
     async def __aenter__(self) -> Self:
         return self
