@@ -75,10 +75,11 @@ class FakeTree:
         is_ephemeral = create.mode in (data_pb2.EPHEMERAL, data_pb2.EPHEMERAL_SEQUENTIAL)
         zxid = self.zxid + 1
         node = data_pb2.Node(path=path, value=create.value)
-        node.stat.czxid = node.stat.mzxid = zxid
+        node.stat.czxid = node.stat.mzxid = node.stat.pzxid = zxid
         node.stat.data_length = len(create.value)
         node.stat.ephemeral_owner = session_id if is_ephemeral else 0
         self.nodes[path] = node
+        self._children_changed(path)
         self._changed(data_pb2.CREATED, node)
         return data_pb2.Created(path=path, stat=node.stat)
 
@@ -100,6 +101,7 @@ class FakeTree:
             raise RefusedError(Code.NOT_EMPTY, message.path)
         for path in [*below, message.path]:
             self._changed(data_pb2.DELETED, self.nodes.pop(path))
+            self._children_changed(path)
         return len(below) + 1
 
     def _transaction(self, transaction: data_pb2.Transaction, session_id: int) -> data_pb2.TransactionResult:
@@ -151,11 +153,12 @@ class FakeTree:
         node = self.nodes.get(compare.path)
         if compare.target == data_pb2.Compare.VALUE:
             return node is not None and node.value == compare.value
-        present = {
-            data_pb2.Compare.EXISTS: int(node is not None),
-            data_pb2.Compare.VERSION: node.stat.version if node else -1,
-            data_pb2.Compare.CZXID: node.stat.czxid if node else -1,
-        }[compare.target]
+        name = data_pb2.Compare.Target.Name(compare.target).lower()
+        present = int(node is not None) if name == "exists" else getattr(node.stat, name) if node else -1
+        if compare.operator in (data_pb2.Compare.LESS, data_pb2.Compare.GREATER):
+            return present != compare.number and (present < compare.number) == (
+                compare.operator == data_pb2.Compare.LESS
+            )
         return (present == compare.number) == (compare.operator == data_pb2.Compare.EQUAL)
 
     # Reads
@@ -196,8 +199,19 @@ class FakeTree:
         gone = [path for path, node in self.nodes.items() if node.stat.ephemeral_owner == session_id]
         for path in gone:
             self._changed(data_pb2.DELETED, self.nodes.pop(path))
+            self._children_changed(path)
         if gone:
             self.zxid += 1
+
+    def _children_changed(self, path: str) -> None:
+        """Note at the parent that a child has come or gone."""
+        parent_path = path.rpartition("/")[0] or "/"
+        parent = data_pb2.Node()
+        parent.CopyFrom(self.nodes[parent_path])
+        parent.stat.pzxid = self.zxid + 1
+        parent.stat.cversion += 1
+        parent.stat.num_children += 1 if path in self.nodes else -1
+        self.nodes[parent_path] = parent
 
     def _find(self, path: str) -> data_pb2.Node:
         node = self.nodes.get(path)
