@@ -15,8 +15,9 @@ SUPPORTED := import sys, venv; sys.exit(not (3, 11) <= sys.version_info[:2] <= (
 PYTHON ?= $(shell for python in python3.11 python3.12 python3; do \
 	"$$python" -c '$(SUPPORTED)' 2>/dev/null && echo "$$python" && break; done)
 
-# The development tools from pyproject's dependency group; read here, because pip before 25.1 cannot.
-DEV_GROUP := import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["dependency-groups"]["dev"], sep="\n")
+# A dependency group of pyproject; read here, because pip before 25.1 cannot.
+GROUP := import sys, tomllib; \
+	print(*tomllib.load(open("pyproject.toml", "rb"))["dependency-groups"][sys.argv[1]], sep="\n")
 
 .PHONY: help
 help: ## Print this list.
@@ -32,8 +33,13 @@ $(VENV)/installed: $(PACKAGING)
 	@touch $@
 
 $(VENV)/installed-dev: $(VENV)/installed
-	@$(BIN)/python -c '$(DEV_GROUP)' > $(VENV)/dev-requirements.txt
+	@$(BIN)/python -c '$(GROUP)' dev > $(VENV)/dev-requirements.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r $(VENV)/dev-requirements.txt
+	@touch $@
+
+$(VENV)/installed-docs: $(VENV)/installed
+	@$(BIN)/python -c '$(GROUP)' docs > $(VENV)/docs-requirements.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r $(VENV)/docs-requirements.txt
 	@touch $@
 
 .PHONY: setup
@@ -54,6 +60,11 @@ demo: $(VENV)/installed ## Three members and seven programs, killed and restarte
 .PHONY: bench
 bench: $(VENV)/installed ## Measure writes and reads against three members on this machine.
 	@exec $(BIN)/python -m bench $(ARGS)
+
+.PHONY: docs
+docs: $(VENV)/installed-docs ## Build the documentation into build/docs; any warning fails.
+	$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going -b html docs build/docs
+	@echo "open build/docs/index.html"
 
 .PHONY: bugs
 bugs: $(VENV)/installed-dev ## Plant each bug of the bank and let the simulator find it (ARGS='--only lock').

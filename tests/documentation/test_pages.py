@@ -1,0 +1,66 @@
+"""Every code block of README and docs does what the page says. What is not run says why, and is checked."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from tests.documentation.pages import CODE, FOREIGN, PROSE, ROOT, Block, blocks, pages
+from tests.documentation.run_page import PageError, commands, matches, parse
+
+PAGE_SECONDS = 90.0
+
+
+@pytest.mark.parametrize("page", [page for page in pages() if any(True for _ in blocks(page))])
+def test_the_code_of_a_page_runs(page: str) -> None:
+    result = subprocess.run(
+        [sys.executable, "-m", "tests.documentation.run_page", page],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=PAGE_SECONDS,
+        check=False,
+    )
+
+    assert result.returncode == 0, f"{result.stdout}\n{result.stderr}"
+
+
+def test_every_block_has_a_language_and_only_known_libraries_are_quoted() -> None:
+    odd = [
+        str(block)
+        for page in pages()
+        for block in blocks(page)
+        if block.language not in CODE + PROSE or (block.library and block.library not in FOREIGN)
+    ]
+
+    assert not odd
+
+
+def test_a_console_block_is_cut_into_commands_and_what_they_print() -> None:
+    assert commands("$ ls \\\n  -l\ntotal 0\n$ true\n") == [("ls \\\n  -l", "total 0\n"), ("true", "")]
+
+
+@pytest.mark.parametrize(
+    ("shown", "printed", "fits"),
+    [
+        ("a   b\n", "a b\n", True),
+        ("zxid ...\n", "zxid 17\n", True),
+        ("a\n...\nz\n", "a\nb\nc\nz\n", True),
+        ("a b\n", "a c\n", False),
+        ("a\n", "a\nb\n", False),
+    ],
+)
+def test_printed_output_is_compared_up_to_columns_and_dots(shown: str, printed: str, fits: bool) -> None:
+    assert matches(shown, printed) == fits
+
+
+@pytest.mark.parametrize(
+    "command", ["coordctl get", "coordctl no-such-command", "coordsvc serve --no-such-option"]
+)
+def test_a_command_that_is_not_run_must_be_understood_all_the_same(command: str) -> None:
+    block = Block("page.md", 1, "console", "", command, "a test")
+
+    with pytest.raises(PageError, match=r"page\.md:1"):
+        parse(block, command)
