@@ -53,13 +53,17 @@ async def cancel_once(
             await scenario.undo(result)
     try:
         async with asyncio.timeout(AT_ONCE_S):
-            while client.janitor.task_count:
-                await asyncio.sleep(0)
+            await until_cleaned_up(client)
             await scenario.free(other)
     except (TimeoutError, AssertionError) as error:
         where = f"{scenario}, cancelled at await {at} {moment.value}"
         raise AssertionError(f"{where}, left something behind: {error}") from error
     return outcome.awaits
+
+
+async def until_cleaned_up(client: AsyncClient) -> None:
+    while client.janitor.task_count:
+        await client.sync()
 
 
 async def until_it_rests(stepped: Stepped[Any], call: asyncio.Task[Any], other: AsyncClient) -> None:
