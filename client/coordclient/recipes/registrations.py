@@ -21,6 +21,7 @@ from coordclient.errors import (
     NoNodeError,
     OutcomeUnknownError,
     RecipeError,
+    RecipeTimeoutError,
     RequestError,
     SessionExpiredError,
 )
@@ -64,6 +65,7 @@ class Announcement:
         self._is_closed = False
         self._busy = asyncio.Lock()
         self._news = asyncio.Event()  # for one who waits for the path to become free
+        self._refusal: RecipeError | None = None  # why we wait for the path
         self._making: asyncio.Task[None] | None = None
         self._record: WatchRecord | None = None
 
@@ -88,13 +90,28 @@ class Announcement:
     # -----------------------------------------------------------------------------------------
     # What the owner asks for
 
-    async def open(self) -> None:
-        """Make the node for the first time. Raises `taken` if the path belongs to another session."""
+    async def open(self, timeout: float | None = 0.0) -> None:
+        """Make the node for the first time.
+
+        Args:
+            timeout: How many seconds to wait for a path that belongs to another session; 0: not at all;
+                None: as long as it takes.
+
+        Raises:
+            RecipeError: The error `taken`: the path belongs to another session.
+            RecipeTimeoutError: The service could not be reached within `timeout` seconds.
+        """
+        is_patient = timeout is None or timeout > 0
         self._client.add_internal_listener(self._state_changed)
         self._own_sessions.add(self._client.session_id)
-        making = self._making = self._client.janitor.start(self._make(is_first=True), "announce")
+        work = self._make(is_first=True, is_patient=is_patient)
+        making = self._making = self._client.janitor.start(work, "announce")
         try:
-            await asyncio.wait([making])
+            await asyncio.wait([making], timeout=None if timeout == FOREVER else timeout or None)
+            if not making.done():
+                raise self._refusal or RecipeTimeoutError(
+                    f"{self.path} could not be announced within {timeout:g} s", path=self.path
+                )
             if making.cancelled():
                 raise ClientClosedError
             making.result()
@@ -169,7 +186,9 @@ class Announcement:
         if self._is_closed or self._is_settled:
             return
         if self._making is None or self._making.done():
-            self._making = self._client.janitor.start(self._make(is_first=False), "announce again")
+            self._making = self._client.janitor.start(
+                self._make(is_first=False, is_patient=True), "announce again"
+            )
 
     def _watch_with(self, record: WatchRecord | None) -> None:
         if self._record is not None:
@@ -179,7 +198,7 @@ class Announcement:
     # -----------------------------------------------------------------------------------------
     # Bringing it about
 
-    async def _make(self, *, is_first: bool) -> None:
+    async def _make(self, *, is_first: bool, is_patient: bool) -> None:
         """Make the node as it is wanted; the first time a refusal is the caller's, later it is sat out."""
         while not self._is_closed and not self._is_settled:
             try:
@@ -190,8 +209,9 @@ class Announcement:
             except OutcomeUnknownError:
                 self._is_unsure = True
             except self._taken as error:
-                if is_first:
+                if not is_patient:
                     raise
+                self._refusal = error
                 logger.warning("%s; waiting until it goes", error)
                 await self._wait_until_free()
             except RequestError as error:

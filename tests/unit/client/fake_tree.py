@@ -27,6 +27,7 @@ class FakeTree:
     zxid: int = 0
     sequence: dict[str, int] = field(default_factory=dict)
     page: int = 1000
+    now_ms: int = 0  # what writes are stamped with; a test moves it on
 
     def write(self, write: data_pb2.Write, session_id: int) -> data_pb2.WriteResult:
         """Apply one write: all of it or nothing."""
@@ -89,6 +90,7 @@ class FakeTree:
         node = data_pb2.Node(path=old.path, value=message.value, stat=old.stat)
         node.stat.version += 1
         node.stat.mzxid = self.zxid + 1
+        node.stat.mtime = self.now_ms
         self.nodes[node.path] = node
         self._changed(data_pb2.CHANGED, node)
         return node.stat

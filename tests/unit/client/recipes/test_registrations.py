@@ -1,0 +1,233 @@
+"""Registrations: the node that announces us is there whenever it can be, and not once it is taken back."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from coordclient import AsyncClient, InvalidArgumentError, LimitExceededError, State
+from coordclient.errors import MemberNameTakenError, RecipeTimeoutError
+from coordclient.recipes import registrations
+from coordclient.recipes.registrations import Announcement
+from coordproto.v1 import coordination_pb2
+from tests.unit.client.conftest import Connect
+from tests.unit.client.eventually import eventually
+from tests.unit.client.fake_server import Code, FakeServer
+from tests.unit.client.fake_tree import RefusedError
+
+PATH = "/here/x"
+
+
+def announcement(client: AsyncClient, value: bytes = b"1") -> Announcement:
+    return Announcement(client, PATH, value, taken=MemberNameTakenError)
+
+
+def value_on(server: FakeServer) -> bytes | None:
+    node = server.tree.nodes.get(PATH)
+    return None if node is None else node.value
+
+
+async def test_a_node_that_somebody_deleted_comes_back(client: AsyncClient, server: FakeServer) -> None:
+    ours = announcement(client)
+    await ours.open()
+    await ours.update(b"2")
+    former = ours.czxid
+    server.delete(PATH)
+    await eventually(lambda: value_on(server) == b"2")
+    await eventually(lambda: ours.czxid > former)
+    server.delete(PATH)
+    await eventually(lambda: value_on(server) == b"2")
+
+
+async def test_a_node_that_was_deleted_before_it_was_watched_comes_back(
+    client: AsyncClient, server: FakeServer
+) -> None:
+    await client.create("/here")
+    server.holds_answers = True
+    ours = announcement(client)
+    opening = asyncio.create_task(ours.open())
+    await eventually(lambda: value_on(server) == b"1")
+    server.delete(PATH)
+    server.release_answers()
+    await opening
+
+    assert value_on(server) == b"1"
+    assert ours.is_announced
+    assert ours.czxid == server.tree.nodes[PATH].stat.czxid
+
+
+async def test_a_change_while_the_node_is_made_is_announced(client: AsyncClient, server: FakeServer) -> None:
+    ours = announcement(client)
+    await ours.open()
+    server.holds_answers = True
+    server.delete(PATH)
+    await eventually(lambda: value_on(server) == b"1")  # Made again; we do not know yet.
+    await ours.update(b"2")
+    server.release_answers()
+
+    await eventually(lambda: value_on(server) == b"2")
+
+
+async def test_a_change_does_not_touch_what_another_has_put_there(
+    connect: Connect, server: FakeServer
+) -> None:
+    ours_client, other_client = await connect(), await connect()
+    ours, other = announcement(ours_client), announcement(other_client, b"other")
+    await ours.open()
+    server.holds_answers = True
+    updating = asyncio.create_task(ours.update(b"2"))
+    await eventually(lambda: value_on(server) == b"2")
+    server.holds_answers = False
+    server.delete(PATH)
+    opening = asyncio.create_task(other.open(None))
+    server.release_answers()
+    await asyncio.wait([updating])
+    await ours.close()
+    await opening
+
+    assert value_on(server) == b"other"
+
+
+async def test_closing_does_not_remove_what_another_has_put_there(
+    connect: Connect, server: FakeServer
+) -> None:
+    client, other = await connect(), await connect()
+    ours = announcement(client)
+    await ours.open()
+    server.drop_before_apply = 1
+    closing = asyncio.create_task(ours.close())
+    await eventually(lambda: ours.is_closed)
+    server.delete(PATH)
+    theirs = announcement(other, b"other")
+    await theirs.open()
+    await closing
+
+    assert value_on(server) == b"other"
+
+
+async def test_a_value_that_is_refused_leaves_the_one_before(
+    client: AsyncClient, server: FakeServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ours = announcement(client)
+    await ours.open()
+
+    def refuse(_: object) -> None:
+        raise RefusedError(Code.LIMIT_EXCEEDED, PATH)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(server.tree, "_set", refuse)
+        with pytest.raises(LimitExceededError):
+            await ours.update(b"too large")
+    former = client.session_id
+    server.expire(former)
+    await eventually(lambda: client.session_id not in (0, former) and ours.is_announced)
+
+    assert value_on(server) == ours.value == b"1"
+
+
+async def test_a_refusal_in_a_later_session_is_sat_out(
+    client: AsyncClient, server: FakeServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(registrations, "PAUSE_SECONDS", 0.001)
+    ours = announcement(client)
+    await ours.open()
+    refused = []
+
+    def refuse(*_: object) -> None:
+        refused.append(1)
+        raise RefusedError(Code.LIMIT_EXCEEDED, PATH)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(server.tree, "_create", refuse)
+        server.expire(client.session_id)
+        await eventually(lambda: len(refused) >= 3)
+    await eventually(lambda: ours.is_announced)
+
+
+async def test_a_refusal_of_the_first_is_the_callers(
+    client: AsyncClient, server: FakeServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise RefusedError(Code.LIMIT_EXCEEDED, PATH)
+
+    monkeypatch.setattr(server.tree, "_create", refuse)
+    ours = announcement(client)
+
+    with pytest.raises(LimitExceededError):
+        await ours.open()
+    assert ours.is_closed
+
+
+async def test_nothing_can_be_announced_after_the_end(client: AsyncClient, server: FakeServer) -> None:
+    ours = announcement(client)
+    await ours.open()
+    await ours.close()
+
+    with pytest.raises(InvalidArgumentError):
+        await ours.update(b"2")
+    assert value_on(server) is None
+    await eventually(lambda: server.watch_count() == 0)
+
+
+async def test_one_who_cannot_reach_the_service_in_time_is_told(connect: Connect, server: FakeServer) -> None:
+    client = await connect(session_timeout=30)
+    server.is_silent = True
+    server.drop_connections()
+    await eventually(lambda: client.state is State.SUSPENDED)
+    ours = announcement(client)
+
+    with pytest.raises(RecipeTimeoutError):
+        await ours.open(0.05)
+    server.is_silent = False
+    await eventually(lambda: client.janitor.task_count == 0)
+    assert value_on(server) is None
+
+
+@pytest.mark.parametrize("frame_number", range(1, 5))
+@pytest.mark.parametrize("is_applied", [False, True])
+async def test_a_connection_cut_anywhere_changes_nothing(
+    client: AsyncClient, server: FakeServer, frame_number: int, is_applied: bool
+) -> None:
+    """Making the directory, making the node, watching it: each may be sent twice and is applied once."""
+    seen = []
+
+    def cut(frame: coordination_pb2.ClientFrame) -> None:
+        if frame.writes.writes or frame.reads:
+            seen.append(frame)
+        if len(seen) == frame_number:
+            seen.append(frame)
+            server.drop_after_apply, server.drop_before_apply = int(is_applied), int(not is_applied)
+
+    server.on_frame = cut
+    ours = announcement(client)
+    await ours.open()
+
+    assert server.tree.nodes[PATH].stat.czxid == ours.czxid
+    await ours.close()
+    assert value_on(server) is None
+
+
+@pytest.mark.parametrize("frame_number", range(1, 6))
+async def test_a_session_that_ends_anywhere_changes_nothing(
+    client: AsyncClient, server: FakeServer, frame_number: int
+) -> None:
+    seen = []
+
+    def expire(frame: coordination_pb2.ClientFrame) -> None:
+        if frame.writes.writes or frame.reads:
+            seen.append(frame)
+        if len(seen) == frame_number:
+            seen.append(frame)
+            server.holds_answers = True
+            asyncio.get_running_loop().call_soon(server.expire, client.session_id)
+            asyncio.get_running_loop().call_soon(server.release_answers)
+
+    server.on_frame = expire
+    ours = announcement(client)
+    await ours.open()
+    await eventually(lambda: ours.is_announced)
+    await eventually(lambda: PATH in server.tree.nodes and server.tree.nodes[PATH].stat.czxid == ours.czxid)
+    await ours.close()
+
+    assert value_on(server) is None
