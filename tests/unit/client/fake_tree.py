@@ -77,6 +77,7 @@ class FakeTree:
         zxid = self.zxid + 1
         node = data_pb2.Node(path=path, value=create.value)
         node.stat.czxid = node.stat.mzxid = node.stat.pzxid = zxid
+        node.stat.ctime = node.stat.mtime = self.now_ms
         node.stat.data_length = len(create.value)
         node.stat.ephemeral_owner = session_id if is_ephemeral else 0
         self.nodes[path] = node

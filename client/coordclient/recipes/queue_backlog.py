@@ -1,0 +1,311 @@
+"""The items of one queue, and the line of consumers before them. `queue.py` and `work_queue.py` build on it.
+
+Consumers that find nothing line up at a lock. Only the first of them watches the items; when it has taken
+one it leaves the line, and the next looks. So a new item wakes one consumer, however many there are. The
+line is not what keeps two consumers from one item: the transaction that takes it does.
+
+Rule of this file: what has been taken is returned at once. Nothing is awaited in between.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import math
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import TypeVar
+
+from coordclient.errors import (
+    CoordError,
+    LockRevokedError,
+    NoNodeError,
+    RecipeTimeoutError,
+    RequestTimeoutError,
+    SessionExpiredError,
+)
+from coordclient.operations import Operations
+from coordclient.recipes.lock import AsyncLock, AsyncLockHandle
+from coordclient.recipes.queue_names import (
+    Envelope,
+    Layout,
+    delay_ms_in,
+    delayed_prefix,
+    in_order,
+    pack,
+    priority_of,
+    ready_prefix,
+    sequence_of_delayed,
+)
+from coordclient.recipes.receipts import (
+    ChangedError,
+    Fill,
+    MissingFolderError,
+    NotAppliedError,
+    Receipt,
+    commit,
+    commit_with_receipt,
+    ensure_containers,
+)
+from coordclient.recipes.service_time import ServiceTime
+from coordclient.transactions import TransactionBuilder
+from coordclient.types import Event, EventType, Guard
+from coordclient.watch_records import STREAM_RECURSIVE, WatchRecord
+
+T = TypeVar("T")
+Take = Callable[[str], Awaitable[T | None]]  # takes the ready item of this name; None: it has changed or gone
+FOREVER = math.inf
+
+
+class Backlog:
+    """The items of one queue."""
+
+    def __init__(self, client: Operations, layout: Layout, *, has_claims: bool) -> None:
+        self.layout = layout
+        self._client = client
+        self._has_claims = has_claims
+        self._line = AsyncLock(client, layout.consumers)
+        self._time = ServiceTime()
+        self._due_ms: dict[str, int] = {}  # of delayed items, by name; a name is used once
+
+    # -----------------------------------------------------------------------------------------
+    # Putting
+
+    async def put(self, envelope: Envelope, delay_ms: int, guard: Guard | None) -> None:
+        """Put an item, once, also if the session is lost meanwhile.
+
+        Raises:
+            RequestTimeoutError: Not answered within the client's `request_timeout`; it may still be put.
+        """
+        raw = pack(envelope)
+        try:
+            async with asyncio.timeout(self._client.request_timeout) as scope:
+                await self.carry_out(
+                    lambda transaction: self.add(transaction, envelope.priority, delay_ms, raw), guard
+                )
+        except TimeoutError as error:
+            if isinstance(error, CoordError) or not scope.expired():
+                raise
+            timed_out = RequestTimeoutError(
+                f"putting an item was not answered within {self._client.request_timeout:g} s and may still"
+                " happen",
+                path=self.layout.root,
+            )
+            timed_out.may_have_been_applied = True
+            raise timed_out from None
+
+    def add(self, transaction: TransactionBuilder, priority: int, delay_ms: int, raw: bytes) -> None:
+        """Let a transaction create an item."""
+        if delay_ms:
+            prefix = f"{self.layout.delayed}/{delayed_prefix(priority, delay_ms)}"
+        else:
+            prefix = f"{self.layout.ready}/{ready_prefix(priority)}"
+        transaction.create(prefix, raw, sequential=True)
+
+    async def carry_out(self, fill: Fill, guard: Guard | None = None) -> Receipt:
+        """Carry a transaction out exactly once, in as many sessions as it takes; make what it stands on."""
+        while True:
+            try:
+                return await commit_with_receipt(self._client, self.layout.receipts, fill, guard=guard)
+            except NotAppliedError:
+                continue
+            except MissingFolderError:
+                await self.ensure()
+
+    async def ensure(self) -> None:
+        """Make the containers."""
+        with contextlib.suppress(SessionExpiredError, NoNodeError):  # Whoever needs them will ask again.
+            await ensure_containers(self._client, self.layout.containers)
+
+    # -----------------------------------------------------------------------------------------
+    # Looking
+
+    async def names(self, folder: str) -> list[str]:
+        """Return what is in a folder; nothing if there is none."""
+        try:
+            return await self._client.get_children(folder, timeout=FOREVER)
+        except NoNodeError:
+            return []
+
+    async def look(self) -> list[str]:
+        """Return the names of the items that can be taken, in order; those whose time has come among them."""
+        layout = self.layout
+        while True:
+            claims = self.names(layout.claims) if self._has_claims else _nothing()
+            ready, delayed, claimed = await asyncio.gather(
+                self.names(layout.ready), self.names(layout.delayed), claims
+            )
+            if not await self._release_due(delayed):
+                taken = set(claimed)
+                return [name for name in in_order(ready) if name not in taken]
+
+    async def count(self) -> int:
+        """Return how many items there are: ready, delayed and claimed."""
+        ready, delayed = await asyncio.gather(self.names(self.layout.ready), self.names(self.layout.delayed))
+        return len(in_order(ready)) + sum(delay_ms_in(name) is not None for name in delayed)
+
+    # -----------------------------------------------------------------------------------------
+    # Delayed items
+
+    async def _release_due(self, delayed: list[str]) -> bool:
+        """Make those ready whose time has come. Return whether there were any."""
+        await self._learn_due(delayed)
+        if not self._due_ms or self.seconds_until_due() > 0:
+            return False
+        try:
+            now_ms = await self._time.ask(self._client, self.layout.delayed)
+        except NoNodeError:
+            return True
+        due = [name for name, due_ms in self._due_ms.items() if due_ms <= now_ms]
+        for name in sorted(due, key=lambda name: (self._due_ms[name], sequence_of_delayed(name))):
+            await self._make_ready(name)
+        return bool(due)
+
+    async def _learn_due(self, delayed: list[str]) -> None:
+        """Learn when each delayed item is due, by its creation and its name."""
+        delays = {name: delay for name in delayed if (delay := delay_ms_in(name)) is not None}
+        self._due_ms = {name: due for name, due in self._due_ms.items() if name in delays}
+        for name, delay_ms in delays.items():
+            if name in self._due_ms:
+                continue
+            stat = await self._client.exists(f"{self.layout.delayed}/{name}", timeout=FOREVER)
+            if stat is not None:
+                self._time.learn(stat.ctime)
+                self._due_ms[name] = stat.ctime + delay_ms
+
+    def seconds_until_due(self) -> float:
+        """Return when to look at the delayed items that we know of; infinity if there are none."""
+        return self._time.seconds_until(min(self._due_ms.values())) if self._due_ms else math.inf
+
+    async def _make_ready(self, name: str) -> None:
+        path = f"{self.layout.delayed}/{name}"
+        try:
+            node = await self._client.get(path, timeout=FOREVER)
+        except NoNodeError:
+            return  # Somebody else has made it ready.
+        transaction = self._client.transaction(timeout=FOREVER)
+        transaction.check(path, czxid=node.stat.czxid)
+        transaction.delete(path, recursive=True)
+        transaction.create(
+            f"{self.layout.ready}/{ready_prefix(priority_of(name))}", node.value, sequential=True
+        )
+        await self.attempt(commit(transaction))
+
+    async def attempt(self, commit: Awaitable[T]) -> T | None:
+        """Return a transaction's outcome; None if it was not carried out, and it is worth looking again."""
+        try:
+            return await commit
+        except (ChangedError, NotAppliedError):
+            return None
+        except MissingFolderError:
+            await self.ensure()
+            return None
+
+    # -----------------------------------------------------------------------------------------
+    # Taking
+
+    async def try_first(self, take: Take[T]) -> T | None:
+        """Take the first item that can be taken; None if there is none."""
+        while True:
+            try:
+                names = await self.look()
+                if not names:
+                    return None
+                taken = await take(names[0])
+            except SessionExpiredError:
+                continue
+            if taken is not None:
+                return taken
+
+    async def first(self, take: Take[T]) -> T:
+        """Take the first item as soon as there is one that nobody before us in the line wants."""
+        taken = await self._without_waiting(take)
+        while taken is None:
+            try:
+                place = await self._line.acquire()
+            except LockRevokedError:
+                continue  # Somebody cleared the line: queue up again.
+            try:
+                taken = await self._first_of_line(place, take)
+            finally:
+                place.abandon()
+        return taken
+
+    async def _without_waiting(self, take: Take[T]) -> T | None:
+        """Take an item if nobody waits in line, and nobody takes it before us."""
+        try:
+            if await self.names(self.layout.consumers):
+                return None
+            names = await self.look()
+            return await take(names[0]) if names else None
+        except SessionExpiredError:
+            return None
+
+    async def _first_of_line(self, place: AsyncLockHandle, take: Take[T]) -> T | None:
+        """Wait for an item and take it. None: we have lost our place in the line."""
+        wake = asyncio.Event()
+        items = self._client.full_path(self.layout.items)
+
+        def note(event: Event) -> None:
+            if _is_news(event, items):
+                wake.set()
+
+        record = WatchRecord(items, STREAM_RECURSIVE, note)
+        place.lost.add_callback(wake.set)
+        is_watching = False
+        try:
+            while not place.lost:
+                wake.clear()
+                taken = await self.try_first(take)
+                if taken is not None:
+                    return taken
+                if is_watching:
+                    await self._wait(wake)
+                else:
+                    is_watching = await self._watch(record)
+            return None
+        finally:
+            self._client.cancel_watch(record)
+            place.lost.remove_callback(wake.set)
+
+    async def _watch(self, record: WatchRecord) -> bool:
+        """Begin to watch; the watch outlives the session."""
+        try:
+            await self._client.set_stream(record, timeout=FOREVER)
+        except SessionExpiredError:
+            return False
+        return True
+
+    async def _wait(self, wake: asyncio.Event) -> None:
+        """Wait for news, or for a delayed item to be due."""
+        seconds = self.seconds_until_due()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(None if seconds == math.inf else seconds):
+                await wake.wait()
+
+
+def _is_news(event: Event, items: str) -> bool:
+    """Return whether there may be something to take: a new item, or a claim that has ended."""
+    if event.type is EventType.RESYNC:
+        return True
+    folder = event.path[len(items) :].partition("/")[2].partition("/")[0]
+    return event.type is (EventType.DELETED if folder == "claims" else EventType.CREATED)
+
+
+async def _nothing() -> list[str]:
+    return []
+
+
+@asynccontextmanager
+async def waiting_at_most(timeout: float | None, path: str) -> AsyncIterator[None]:
+    """Bound the body; RecipeTimeoutError comes out when the time is over."""
+    scope = asyncio.timeout(None if timeout == FOREVER else timeout)
+    try:
+        async with scope:
+            yield
+    except TimeoutError:
+        if not scope.expired():
+            raise
+        raise RecipeTimeoutError(
+            f"there was nothing to take at {path} within {timeout:g} s", path=path
+        ) from None
