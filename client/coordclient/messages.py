@@ -6,6 +6,7 @@ constructors do, and this is the hot path.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 
 from coordclient.errors import InvalidArgumentError, LimitExceededError, MalformedError
@@ -28,9 +29,11 @@ _SMALL = OPERATION_BYTES_MAX - (64 << 10)  # a value of this size fits, whatever
 
 
 def create_mode(
-    *, ephemeral: bool, sequential: bool, container: bool, ttl: float | None
+    *, ephemeral: bool, sequential: bool, container: bool, ttl: float | None, linger: float = 0.0
 ) -> data_pb2.CreateMode.ValueType:
     """Return the mode for the flags of a create; refuse flags that exclude each other."""
+    if linger and not ephemeral:
+        raise InvalidArgumentError("linger is for ephemeral nodes: it is how long they outlive their session")
     if container:
         if ephemeral or sequential or ttl is not None:
             raise InvalidArgumentError("container cannot be combined with ephemeral, sequential or ttl")
@@ -52,17 +55,24 @@ def fill_create(
     mode: data_pb2.CreateMode.ValueType,
     ttl: float | None,
     parents: bool,
+    linger: float = 0.0,
 ) -> None:
     create.path = path
     create.value = check_size(value, path)
     create.mode = mode
     if ttl is not None:
-        ttl_ms = round(ttl * 1000)
-        if not 1 <= ttl_ms <= TTL_MS_MAX:
-            raise InvalidArgumentError(f"a ttl of {ttl} s is out of range", path=path)
-        create.ttl_ms = ttl_ms
+        create.ttl_ms = _milliseconds(ttl, "a ttl", path)
+    elif linger:
+        create.ttl_ms = _milliseconds(linger, "a linger", path)
     if parents:
         create.parents = True
+
+
+def _milliseconds(seconds: float, what: str, path: str) -> int:
+    milliseconds = round(seconds * 1000) if 0 < seconds < math.inf else 0
+    if not 1 <= milliseconds <= TTL_MS_MAX:
+        raise InvalidArgumentError(f"{what} of {seconds} s is out of range", path=path)
+    return milliseconds
 
 
 def fill_set(message: data_pb2.Set, path: str, value: bytes, version: int | None) -> None:

@@ -90,6 +90,7 @@ class Operations(Lifecycle):
         sequential: bool = False,
         container: bool = False,
         ttl: float | None = None,
+        linger: float = 0.0,
         parents: bool = False,
         guard: Guard | None = None,
         timeout: float | None = None,
@@ -100,6 +101,9 @@ class Operations(Lifecycle):
             ephemeral: It goes when the session ends.
             container: The service removes it some time after its last child has gone.
             ttl: Seconds after which the service removes it, if it has no children and was not set.
+            linger: Of an ephemeral node: if the session *expires* (and is not closed), a node of nobody
+                (`ephemeral_owner` 0, a new czxid, so guards on the old one fail) with the same path and value
+                takes its place in the same transaction, and is removed so many seconds later.
             parents: Create missing ancestors too, in the same transaction.
             guard: A held lock, a term, or `(path, czxid)`: refused if that is gone.
         """
@@ -110,6 +114,7 @@ class Operations(Lifecycle):
             sequential=sequential,
             container=container,
             ttl=ttl,
+            linger=linger,
             parents=parents,
             guard=guard,
             timeout=timeout,
@@ -125,14 +130,19 @@ class Operations(Lifecycle):
         sequential: bool = False,
         container: bool = False,
         ttl: float | None = None,
+        linger: float = 0.0,
         parents: bool = False,
         guard: Guard | None = None,
         timeout: float | None = None,
     ) -> Created:
         """Create a node like `create`, and return its path and stat."""
-        mode = create_mode(ephemeral=ephemeral, sequential=sequential, container=container, ttl=ttl)
+        mode = create_mode(
+            ephemeral=ephemeral, sequential=sequential, container=container, ttl=ttl, linger=linger
+        )
         write = data_pb2.Write()
-        fill_create(write.create, self.full_path(path), value, mode=mode, ttl=ttl, parents=parents)
+        fill_create(
+            write.create, self.full_path(path), value, mode=mode, ttl=ttl, parents=parents, linger=linger
+        )
         result = await self._write(write, guard, timeout)
         created = result.created
         return Created(self.relative_path(created.path), stat_from_wire(created.stat))

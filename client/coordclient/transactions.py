@@ -64,12 +64,15 @@ class Branch:
         sequential: bool = False,
         container: bool = False,
         ttl: float | None = None,
+        linger: float = 0.0,
         parents: bool = False,
     ) -> None:
         """Create a node; answers `Created(path, stat)`."""
-        mode = create_mode(ephemeral=ephemeral, sequential=sequential, container=container, ttl=ttl)
+        mode = create_mode(
+            ephemeral=ephemeral, sequential=sequential, container=container, ttl=ttl, linger=linger
+        )
         full_path = self._full_path(path)
-        fill_create(self._add().create, full_path, value, mode=mode, ttl=ttl, parents=parents)
+        fill_create(self._add().create, full_path, value, mode=mode, ttl=ttl, parents=parents, linger=linger)
 
     def set(self, path: str, value: bytes, *, version: int | None = None) -> None:
         """Set a value; answers the new `Stat`."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import grpc.aio
@@ -48,6 +49,19 @@ class ClusterService(coordination_pb2_grpc.ClusterServicer):
                 for session_id, session in sorted(sessions.items())
             ]
         )
+
+    async def ExpireSession(
+        self, request: coordination_pb2.ExpireSessionRequest, context: Context
+    ) -> coordination_pb2.ExpireSessionResponse:
+        replica = self._gateway.replica
+        async with Call(self._gateway, context) as call:
+            await call.read(coordination_pb2.Read(sync=data_pb2.Sync()))
+            if request.session_id not in replica.state.machine.sessions:
+                return coordination_pb2.ExpireSessionResponse(existed=False)
+            call.feed(replica.expire_session, call.handle.connection, request.session_id)
+            async with asyncio.timeout(call.deadline_s()):
+                await call.next_item()
+        return coordination_pb2.ExpireSessionResponse(existed=True)
 
     async def TransferLeadership(
         self, request: coordination_pb2.TransferLeadershipRequest, context: Context

@@ -281,6 +281,10 @@ class Replica:
     def end_session(self, connection: Connection, session_id: int) -> None:
         self._sessions.end(connection.number, session_id)
 
+    def expire_session(self, connection: Connection, session_id: int) -> None:
+        """End somebody's session as if it had expired: an operator wants it so."""
+        self._sessions.end(connection.number, session_id, expired=True)
+
     def ping_session(self, connection: Connection, session_id: int) -> None:
         """Have the leader renew a session; `connection` gets a pong."""
         self._reads.ping(connection, 1, session_id)

@@ -50,8 +50,9 @@ class Sessions:
         if not connection.outstanding:
             self.end(connection.number, connection.session_id)
 
-    def end(self, request: int, session_id: int) -> None:
-        command = entries.end_session(self._state.name, request, session_id, expired=False)
+    def end(self, request: int, session_id: int, *, expired: bool = False) -> None:
+        """End a session; with `expired` as if its client had fallen silent, so what lingers leaves graves."""
+        command = entries.end_session(self._state.name, request, session_id, expired=expired)
         self._proposals.submit(request, command, repeatable=True)
 
     def forget_attaching(self, connection: Connection) -> None:
@@ -132,7 +133,7 @@ class Sessions:
         """End a session and return what became of its ephemerals."""
         state = self._state
         session_id = command.end_session.session_id
-        _, _, changes = state.machine.end_session(session_id)
+        _, _, changes = state.machine.end_session(session_id, expired=command.end_session.expired)
         state.clock.end_session(session_id)
         if command.origin == state.name:
             self._answer_end(command.request_id)

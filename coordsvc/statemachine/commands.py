@@ -23,7 +23,7 @@ class Create:
     path: str
     value: bytes = b""
     mode: int = 0  # CreateMode; an unknown number is refused with INVALID_ARGUMENT
-    ttl_ms: int = 0
+    ttl_ms: int = 0  # of an ephemeral node: how long it lingers after its session has expired
     parents: bool = False
 
 

@@ -24,7 +24,7 @@ from coordsvc.statemachine.records import Meta, Session
 from coordsvc.statemachine.store import Store
 from coordsvc.statemachine.tree import index_keys
 from coordsvc.statemachine.types import Limits, Stat
-from coordsvc.statemachine.znodes import DIGEST_MASK, EPHEMERAL, Znode, decode_znode, fingerprint
+from coordsvc.statemachine.znodes import DIGEST_MASK, EPHEMERAL, TTL, Znode, decode_znode, fingerprint
 
 
 def check_store(store: Store, limits: Limits, meta: Meta, sessions: Mapping[int, Session]) -> None:
@@ -84,6 +84,10 @@ def _check_node(path: str, node: Znode, meta: Meta, limits: Limits, sessions: Ma
     _expect(
         (node.kind == EPHEMERAL) == (stat.ephemeral_owner != 0),
         f"Z4: {path} has owner {stat.ephemeral_owner}",
+    )
+    _expect(
+        (node.ttl_ms > 0) == (node.kind == TTL) or (node.kind == EPHEMERAL and node.ttl_ms >= 0),
+        f"Z5: {path} has a TTL of {node.ttl_ms} ms",
     )
     if node.kind == EPHEMERAL:
         _expect(stat.cversion == 0, f"Z4: the ephemeral node {path} had children")

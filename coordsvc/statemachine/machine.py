@@ -217,8 +217,11 @@ class StateMachine:
             self._sessions.set_owner(session, member, connection)
         return session
 
-    def end_session(self, session_id: int) -> tuple[bool, int, list[Change]]:
+    def end_session(self, session_id: int, *, expired: bool = False) -> tuple[bool, int, list[Change]]:
         """Close or expire a session: all its ephemerals go in one transaction, sorted by path.
+
+        Args:
+            expired: Nobody closed it, so those that linger leave a grave, in the same transaction.
 
         Returns:
             Whether there was such a session, the transaction (the newest one if nothing went), its changes.
@@ -227,7 +230,7 @@ class StateMachine:
         if session is None:
             return False, self.zxid, []
         self._operations.begin(None, self.zxid + 1, self.time_ms)
-        self._operations.remove_all(sorted(session.ephemerals))
+        self._operations.remove_all(sorted(session.ephemerals), leaves_graves=expired)
         changes = self._conclude()
         self._sessions.remove(session)
         return True, self.zxid, changes

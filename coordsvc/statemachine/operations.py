@@ -146,8 +146,12 @@ class Operations:
             return failures.invalid_argument(
                 path, f"a TTL must be 1 to {TTL_MS_MAX} ms, not {operation.ttl_ms}"
             )
-        if kind != TTL and operation.ttl_ms:
-            return failures.invalid_argument(path, "only the TTL modes take a TTL")
+        if kind == EPHEMERAL and not 0 <= operation.ttl_ms <= TTL_MS_MAX:
+            return failures.invalid_argument(
+                path, f"an ephemeral node may linger for 0 to {TTL_MS_MAX} ms, not {operation.ttl_ms}"
+            )
+        if kind not in (TTL, EPHEMERAL) and operation.ttl_ms:
+            return failures.invalid_argument(path, "only the TTL and ephemeral modes take a time")
         if kind == EPHEMERAL and self.session is None:
             return failures.session_required(path)
         if "/" not in path or "\0" in path:
@@ -263,19 +267,28 @@ class Operations:
         self.tree.lose_children(parent_of(path), 1, self.zxid)
         return Deleted(len(doomed))
 
-    def remove_all(self, paths: list[str]) -> None:
-        """Delete nodes that have no children, in this order."""
+    def remove_all(self, paths: list[str], *, leaves_graves: bool) -> None:
+        """Delete the ephemeral nodes of a session that ends, in this order.
+
+        Args:
+            leaves_graves: Those that linger are followed, at the same path, by a TTL node that nobody owns.
+        """
         orphaned: dict[str, int] = {}
+        graves: list[Create] = []
         for path in paths:
             node = self.tree.find(path)
             assert node is not None, f"Z4: the ephemeral node {path} is missing"
             assert not node.stat.num_children, f"Z4: the ephemeral node {path} has children"
             self.tree.discard(path, node)
             self.changes.append(Change(_DELETED, path, self.zxid, b"", node.stat))
+            if leaves_graves and node.ttl_ms:
+                graves.append(Create(path, node.value, CreateMode.TTL, node.ttl_ms))
             parent = parent_of(path)
             orphaned[parent] = orphaned.get(parent, 0) + 1
         for parent, count in orphaned.items():
             self.tree.lose_children(parent, count, self.zxid)
+        for grave in graves:
+            self._create(grave, TTL, is_sequential=False)  # One that is refused, by a limit, is not made.
 
     def reap(self, path: str) -> None:
         """Delete a container or TTL node if it is still due, by the time of the log entry."""

@@ -35,7 +35,11 @@ CONTAINER_UNUSED_MS_MAX = 300_000
 
 @dataclass(slots=True)
 class Znode:
-    """One node: `kind` is its create mode without the sequential part, `fingerprint` a cache."""
+    """One node: `kind` is its create mode without the sequential part, `fingerprint` a cache.
+
+    `ttl_ms` of an ephemeral node is how long it lingers: the TTL of the grave that it leaves if its session
+    expires.
+    """
 
     value: bytes
     stat: Stat

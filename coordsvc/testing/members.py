@@ -103,7 +103,7 @@ class InProcessMember:
             raise TestServerError(f"there is no session {session_id:#x}: did it end already?")
         handle = ClientHandle(member, member.feed(replica.open_call))
         try:
-            member.feed(replica.end_session, handle.connection, session_id)
+            member.feed(replica.expire_session, handle.connection, session_id)
             while items := await handle.receive():
                 if any(coordination_pb2.ServerItem.FromString(item).HasField("closed") for item in items):
                     break

@@ -122,7 +122,7 @@ class HonestService:
     def _end(self, session: int, *, was_closed: bool) -> None:
         self._tick()
         self._begin()
-        _, zxid, changes = self._machine.end_session(session)
+        _, zxid, changes = self._machine.end_session(session, expired=not was_closed)
         self._commit(changes)
         self.history.session_ends.append(SessionEnd(session, zxid, was_closed))
 

@@ -227,6 +227,7 @@ def _unasked(history: History, part: Part) -> Part:
     closed_ns = {record.session: record.closed_ns for record in history.sessions}
     calls: Part = []
     over: dict[int, None] = {}
+    lingering = _lingering(part)
     for call in part:
         if not isinstance(call.what, Asked):
             continue
@@ -235,11 +236,33 @@ def _unasked(history: History, part: Part) -> Part:
             if create.mode in (EPHEMERAL, EPHEMERAL_SEQUENTIAL) and session not in over:
                 over[session] = None
                 end_ns = closed_ns.get(session)
-                calls.append(Call(SessionOver(session, end_ns is not None), call.start_ns, end_ns))
-            if create.mode in (CONTAINER, TTL, TTL_SEQUENTIAL):
-                reaped = Reaped(create.path, has_number=create.mode == TTL_SEQUENTIAL)
-                calls.append(Call(reaped, call.start_ns, None))
+                calls += _ends(session, call.start_ns, end_ns, lingers=session in lingering)
+            if create.mode in (CONTAINER, TTL, TTL_SEQUENTIAL) or create.ttl_ms:
+                has_number = create.mode in (TTL_SEQUENTIAL, EPHEMERAL_SEQUENTIAL)
+                calls.append(Call(Reaped(create.path, has_number), call.start_ns, None))
     return calls
+
+
+def _lingering(part: Part) -> set[int]:
+    """Return the sessions that may have nodes that leave graves."""
+    return {
+        call.what.operation.session
+        for call in part
+        if isinstance(call.what, Asked)
+        for create in _creates(call.what.request)
+        if create.ttl_ms and create.mode in (EPHEMERAL, EPHEMERAL_SEQUENTIAL)
+    }
+
+
+def _ends(session: int, start_ns: int, closed_ns: int | None, *, lingers: bool) -> Part:
+    """Return the end of a session, or both ways in which it may have ended if that makes a difference."""
+    if closed_ns is not None or not lingers:
+        return [Call(SessionOver(session, closed_ns is not None), start_ns, closed_ns)]
+    one_of = ("the end of session", session)
+    return [
+        Call(SessionOver(session, is_certain=False, expired=expired), start_ns, None, one_of=one_of)
+        for expired in (True, False)
+    ]
 
 
 def _creates(request: Request) -> list[Create]:

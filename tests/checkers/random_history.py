@@ -57,7 +57,7 @@ class RandomHistory:
         if chance < 0.55:
             return Delete(path, version, recursive=dice.random() < 0.3)
         mode = dice.choice([0, 0, 0, 1, 1, 2, 3, 4, 5, 6])
-        ttl_ms = 1_000_000 if mode in (5, 6) else 0
+        ttl_ms = 1_000_000 if mode in (5, 6) or (mode in (1, 3) and self._values % 3 == 0) else 0
         return Create(path, self.value(), mode, ttl_ms, parents=dice.random() < 0.5)
 
     def look(self) -> Get | Exists | ListChildren:

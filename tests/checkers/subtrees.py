@@ -31,8 +31,8 @@ from tests.checkers.tree import Tree, Znode, parent_of
 _ZXID_TARGETS = (3, 4, 5)  # of coordproto.v1.Compare.Target
 
 NodeState = tuple[
-    str, bytes, int, int, int, int, bool
-]  # path, value, version, created, deleted, owner, may_go
+    str, bytes, int, int, int, int, bool, bool
+]  # path, value, version, created, deleted, owner, may_go, lingers
 State = tuple[tuple[NodeState, ...], tuple[int, ...]]  # the nodes by path, the sessions that have ended
 
 EMPTY: State = ((), ())
@@ -53,10 +53,14 @@ class Asked:
 
 @dataclass(slots=True, eq=False)
 class SessionOver:
-    """A session ends, and its ephemerals go. `is_certain`: also if there are none to go."""
+    """A session ends, and its ephemerals go. `is_certain`: also if there are none to go.
+
+    `expired`: it was not closed, so ephemerals that linger leave a node that may go.
+    """
 
     session: int
     is_certain: bool
+    expired: bool = False
 
 
 @dataclass(slots=True, eq=False)
@@ -98,8 +102,8 @@ def _is_possible(told: Result | None, result: Result) -> bool:
 
 def _thaw(nodes: tuple[NodeState, ...]) -> Tree:
     tree = Tree()
-    for path, value, version, created, deleted, owner, may_go in nodes:
-        tree.nodes[path] = Znode(value, 0, 0, 0, 0, 0, owner, version, created, deleted, may_go)
+    for path, value, version, created, deleted, owner, may_go, lingers in nodes:
+        tree.nodes[path] = Znode(value, 0, 0, 0, 0, 0, owner, version, created, deleted, may_go, lingers)
         tree.names[path] = {}
         tree.names[parent_of(path)][path[path.rfind("/") + 1 :]] = None
         if owner:
@@ -109,7 +113,16 @@ def _thaw(nodes: tuple[NodeState, ...]) -> Tree:
 
 def _freeze(tree: Tree, ended: tuple[int, ...]) -> State:
     nodes = tuple(
-        (path, node.value, node.version, node.created, node.deleted, node.owner, node.may_go)
+        (
+            path,
+            node.value,
+            node.version,
+            node.created,
+            node.deleted,
+            node.owner,
+            node.may_go,
+            node.lingers,
+        )
         for path, node in sorted(tree.nodes.items())
         if path != "/"
     )
@@ -120,7 +133,8 @@ def _end_session(tree: Tree, ended: tuple[int, ...], what: SessionOver) -> State
     paths = sorted(tree.ephemerals.get(what.session, ()))
     if what.session in ended or not (paths or what.is_certain):
         return None
-    tree.remove_all(paths)
+    tree.begin(0, 0, 0)
+    tree.end_session(what.session, expired=what.expired)
     return _freeze(tree, tuple(sorted((*ended, what.session))))
 
 

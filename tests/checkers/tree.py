@@ -57,7 +57,10 @@ class RefusedError(Exception):
 
 @dataclass(slots=True)
 class Znode:
-    """`created` and `deleted` count its children, ever. `may_go`: a container or one with a TTL."""
+    """`created` and `deleted` count its children, ever. `may_go`: a container or one with a TTL.
+
+    `lingers`: an ephemeral one that leaves a grave if its session expires.
+    """
 
     value: bytes
     czxid: int
@@ -70,6 +73,7 @@ class Znode:
     created: int = 0
     deleted: int = 0
     may_go: bool = False
+    lingers: bool = False
 
 
 def parent_of(path: str) -> str:
@@ -274,9 +278,11 @@ class Tree:
     def _create(self, operation: Create) -> Created:
         path, mode = operation.path, operation.mode
         has_ttl = mode in (TTL, TTL_SEQUENTIAL)
-        if mode not in range(7) or has_ttl != (operation.ttl_ms != 0) or operation.ttl_ms < 0:
-            raise RefusedError(ErrorCode.INVALID_ARGUMENT, path)
         is_ephemeral = mode in (EPHEMERAL, EPHEMERAL_SEQUENTIAL)
+        if mode not in range(7) or operation.ttl_ms < 0:
+            raise RefusedError(ErrorCode.INVALID_ARGUMENT, path)
+        if has_ttl != (operation.ttl_ms != 0) and not is_ephemeral:
+            raise RefusedError(ErrorCode.INVALID_ARGUMENT, path)
         if is_ephemeral and not self._session:
             raise RefusedError(ErrorCode.SESSION_REQUIRED, path)
         if "/" not in path or "\0" in path:
@@ -294,7 +300,9 @@ class Tree:
             raise RefusedError(ErrorCode.NODE_EXISTS, path)
         if self.nodes[parent].owner:
             raise RefusedError(ErrorCode.NO_CHILDREN_FOR_EPHEMERALS, parent)
-        self._add(path, operation.value, self._session if is_ephemeral else 0, has_ttl or mode == CONTAINER)
+        owner = self._session if is_ephemeral else 0
+        lingers = is_ephemeral and operation.ttl_ms > 0
+        self._add(path, operation.value, owner, may_go=has_ttl or mode == CONTAINER, lingers=lingers)
         return Created(path, self.stat(path))
 
     def _create_parents(self, path: str) -> None:
@@ -309,9 +317,10 @@ class Tree:
             raise RefusedError(ErrorCode.NO_CHILDREN_FOR_EPHEMERALS, grandparent)
         self._add(parent, b"", 0, may_go=False)
 
-    def _add(self, path: str, value: bytes, owner: int, may_go: bool) -> None:
+    def _add(self, path: str, value: bytes, owner: int, *, may_go: bool, lingers: bool = False) -> None:
         zxid, now_ms = self._zxid, self._time_ms
-        self._plant(path, Znode(value, zxid, zxid, zxid, now_ms, now_ms, owner, may_go=may_go))
+        node = Znode(value, zxid, zxid, zxid, now_ms, now_ms, owner, may_go=may_go, lingers=lingers)
+        self._plant(path, node)
         self._count(path, created=1, deleted=0)
         self.changes.append(Change(ChangeType.CREATED, path, zxid, value, self.stat(path)))
 
@@ -369,6 +378,14 @@ class Tree:
             found += self.below(path + "/" + name)
         found.append(path)
         return found
+
+    def end_session(self, session: int, *, expired: bool) -> None:
+        """Remove a session's nodes. If it expired, those that linger leave a node of nobody that may go."""
+        paths = sorted(self.ephemerals.get(session, ()))
+        graves = [(path, self.nodes[path].value) for path in paths if expired and self.nodes[path].lingers]
+        self.remove_all(paths)
+        for path, value in graves:
+            self._add(path, value, 0, may_go=True)
 
     def remove_all(self, paths: list[str]) -> None:
         """Remove leaves one by one, as the end of a session does."""

@@ -64,6 +64,7 @@ class _Replay:
         self._failed: list[Operation] = []
         self._fits: dict[int, list[int]] = {}  # by unclaimed zxid: places in `_unknown`
         self._ended: dict[int, int] = {end.session: end.zxid for end in history.session_ends}
+        self._was_closed = {end.session: end.was_closed for end in history.session_ends}
 
     def run(self) -> None:
         for operation in self._history.operations:
@@ -197,12 +198,14 @@ class _Replay:
         if (certain and known != zxid) or (not certain and known not in (None, zxid)):
             return False
         tree = self._tree
-        tree.begin(zxid, self._time_ms, 0)
-        tree.remove_all(sorted(tree.ephemerals.get(session, ())))
-        if tree.changes == changes:
-            self._ended.setdefault(session, zxid)
-            return True
-        tree.undo()
+        was_closed = self._was_closed.get(session)
+        for expired in (False, True) if was_closed is None else (not was_closed,):
+            tree.begin(zxid, self._time_ms, 0)
+            tree.end_session(session, expired=expired)
+            if tree.changes == changes:
+                self._ended.setdefault(session, zxid)
+                return True
+            tree.undo()
         return False
 
     def _report_orphan(self, zxid: int, changes: list[Change]) -> None:

@@ -90,10 +90,10 @@ class Lockstep:
             assert isinstance(session, Session)
             assert session.session_id == expected
 
-    def end_session(self, session: int) -> None:
-        expected = self.model.end_session(session)
+    def end_session(self, session: int, *, expired: bool) -> None:
+        expected = self.model.end_session(session, expired=expired)
         for machine in (self.machine, self.other):
-            assert machine.end_session(session) == expected
+            assert machine.end_session(session, expired=expired) == expected
         self.changes += expected[2]
 
     def acknowledge(self, session: int, sequence: int) -> None:

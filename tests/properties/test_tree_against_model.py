@@ -41,7 +41,7 @@ versions = st.sampled_from([-1, -1, -1, -1, 0, 1, -2])
 def creates(draw: st.DrawFn) -> Create:
     """Draw any create, but mostly one whose TTL fits its mode."""
     mode = draw(st.sampled_from([0, 0, 1, 1, 2, 3, 4, 5, 6, 7]))
-    ttl_ms = draw(st.sampled_from([5, 300] if mode in (5, 6) else [0]))
+    ttl_ms = draw(st.sampled_from([5, 300] if mode in (5, 6) else [0, 0, 5, 300] if mode in (1, 3) else [0]))
     if draw(st.integers(0, 9)) == 9:
         ttl_ms = draw(st.sampled_from([0, 5, -1]))
     return Create(draw(paths), draw(values), mode, ttl_ms, draw(st.booleans()))
@@ -103,9 +103,9 @@ class TreeAgainstModel(RuleBasedStateMachine):
     def open_session(self) -> None:
         self.trees.open_session()
 
-    @rule(pick=st.integers(0, 5))
-    def end_session(self, pick: int) -> None:
-        self.trees.end_session(self.trees.session_number(pick))
+    @rule(pick=st.integers(0, 5), expired=st.booleans())
+    def end_session(self, pick: int, *, expired: bool) -> None:
+        self.trees.end_session(self.trees.session_number(pick), expired=expired)
 
     @rule(pick=st.integers(0, 5), ahead=st.integers(-3, 1))
     def acknowledge(self, pick: int, ahead: int) -> None:
@@ -160,7 +160,10 @@ def dice_operation(dice: Random) -> Create | Set | Delete:
     if chance < 0.45:
         return Delete(path, version, recursive=dice.random() < 0.4)
     mode = dice.choice([0, 0, 0, 1, 1, 2, 3, 4, 5, 6, 7])
-    return Create(path, value, mode, dice.choice([5, 300]) if mode in (5, 6) else 0, dice.random() < 0.5)
+    ttl_ms = 0
+    if mode in (5, 6) or (mode in (1, 3) and dice.random() < 0.5):
+        ttl_ms = dice.choice([5, 300])
+    return Create(path, value, mode, ttl_ms, dice.random() < 0.5)
 
 
 def dice_write(dice: Random) -> Write:
@@ -202,7 +205,7 @@ def test_dice_find_no_difference(seed: int) -> None:
         elif chance < 0.83:
             trees.open_session()
         elif chance < 0.84:
-            trees.end_session(session)
+            trees.end_session(session, expired=dice.random() < 0.7)
         elif chance < 0.88:
             trees.acknowledge(session, sequence - dice.randrange(3))
         elif chance < 0.91:

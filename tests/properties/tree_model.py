@@ -163,12 +163,16 @@ class Model:
         self.sessions[self.sessions_opened] = ModelSession()
         return self.sessions_opened
 
-    def end_session(self, session_id: int) -> tuple[bool, int, list[Change]]:
+    def end_session(self, session_id: int, *, expired: bool) -> tuple[bool, int, list[Change]]:
         if session_id not in self.sessions:
             return False, self.zxid, []
         self.changes = []
-        for path in self.ephemerals(session_id):
+        gone = [(path, self.nodes[path]) for path in self.ephemerals(session_id)]
+        for path, _ in gone:
             self._remove(path)
+        for path, node in gone:
+            if expired and node.ttl_ms:
+                self._add(path, node.value, 0, TTL, node.ttl_ms)
         del self.sessions[session_id]
         self._conclude()
         return True, self.zxid, self.changes
@@ -333,9 +337,12 @@ class Model:
         if mode not in range(7):
             raise RefusedError(ErrorCode.INVALID_ARGUMENT, path)
         has_ttl = mode in (TTL, TTL_SEQUENTIAL)
-        if has_ttl != (operation.ttl_ms != 0) or operation.ttl_ms < 0:
-            raise RefusedError(ErrorCode.INVALID_ARGUMENT, path)
         is_ephemeral = mode in (EPHEMERAL, EPHEMERAL_SEQUENTIAL)
+        fits = operation.ttl_ms > 0 if has_ttl else operation.ttl_ms == 0
+        if is_ephemeral:
+            fits = operation.ttl_ms >= 0  # how long it lingers
+        if not fits:
+            raise RefusedError(ErrorCode.INVALID_ARGUMENT, path)
         if is_ephemeral and session_id == 0:
             raise RefusedError(ErrorCode.SESSION_REQUIRED, path)
         if "/" not in path or "\0" in path:

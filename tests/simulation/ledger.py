@@ -257,8 +257,10 @@ class WatchedMachine(StateMachine):
             self._ledger.probes.hit("a session moved to another connection")
         return session
 
-    def end_session(self, session_id: int) -> tuple[bool, int, list[Change]]:
-        known, zxid, changes = super().end_session(session_id)
+    def end_session(self, session_id: int, *, expired: bool = False) -> tuple[bool, int, list[Change]]:
+        known, zxid, changes = super().end_session(session_id, expired=expired)
+        if any(change.type is ChangeType.CREATED for change in changes):
+            self._ledger.probes.hit("an ephemeral node left a grave")
         if self._is_first and known:
             was_closed = not self.expiring[session_id]
             self._reports.append(partial(self._ledger.ended, session_id, zxid, was_closed=was_closed))

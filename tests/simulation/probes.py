@@ -34,6 +34,7 @@ ALL = (
     "a session was closed",
     "a session moved to another connection",
     "a node was reaped",
+    "an ephemeral node left a grave",
     "the history was trimmed",
     "a watch was replayed",
     "a watch was told that its history is gone",

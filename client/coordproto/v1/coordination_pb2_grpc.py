@@ -729,6 +729,11 @@ class ClusterStub:
                 request_serializer=coordproto_dot_v1_dot_coordination__pb2.SessionsRequest.SerializeToString,
                 response_deserializer=coordproto_dot_v1_dot_coordination__pb2.SessionsResponse.FromString,
                 _registered_method=True)
+        self.ExpireSession = channel.unary_unary(
+                '/coordproto.v1.Cluster/ExpireSession',
+                request_serializer=coordproto_dot_v1_dot_coordination__pb2.ExpireSessionRequest.SerializeToString,
+                response_deserializer=coordproto_dot_v1_dot_coordination__pb2.ExpireSessionResponse.FromString,
+                _registered_method=True)
         self.TransferLeadership = channel.unary_unary(
                 '/coordproto.v1.Cluster/TransferLeadership',
                 request_serializer=coordproto_dot_v1_dot_coordination__pb2.TransferLeadershipRequest.SerializeToString,
@@ -766,6 +771,13 @@ class ClusterServicer:
 
     def Sessions(self, request, context):
         """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ExpireSession(self, request, context):
+        """any member; as if it had expired
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
@@ -808,6 +820,11 @@ def add_ClusterServicer_to_server(servicer, server):
                     servicer.Sessions,
                     request_deserializer=coordproto_dot_v1_dot_coordination__pb2.SessionsRequest.FromString,
                     response_serializer=coordproto_dot_v1_dot_coordination__pb2.SessionsResponse.SerializeToString,
+            ),
+            'ExpireSession': grpc.unary_unary_rpc_method_handler(
+                    servicer.ExpireSession,
+                    request_deserializer=coordproto_dot_v1_dot_coordination__pb2.ExpireSessionRequest.FromString,
+                    response_serializer=coordproto_dot_v1_dot_coordination__pb2.ExpireSessionResponse.SerializeToString,
             ),
             'TransferLeadership': grpc.unary_unary_rpc_method_handler(
                     servicer.TransferLeadership,
@@ -887,6 +904,33 @@ class Cluster:
             '/coordproto.v1.Cluster/Sessions',
             coordproto_dot_v1_dot_coordination__pb2.SessionsRequest.SerializeToString,
             coordproto_dot_v1_dot_coordination__pb2.SessionsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ExpireSession(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/coordproto.v1.Cluster/ExpireSession',
+            coordproto_dot_v1_dot_coordination__pb2.ExpireSessionRequest.SerializeToString,
+            coordproto_dot_v1_dot_coordination__pb2.ExpireSessionResponse.FromString,
             options,
             channel_credentials,
             insecure,

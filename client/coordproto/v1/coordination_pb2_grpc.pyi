@@ -227,6 +227,8 @@ class ClusterStub:
     Status: _grpc.UnaryUnaryMultiCallable[_coordination_pb2.StatusRequest, _coordination_pb2.StatusResponse]
     """of the member that is asked"""
     Sessions: _grpc.UnaryUnaryMultiCallable[_coordination_pb2.SessionsRequest, _coordination_pb2.SessionsResponse]
+    ExpireSession: _grpc.UnaryUnaryMultiCallable[_coordination_pb2.ExpireSessionRequest, _coordination_pb2.ExpireSessionResponse]
+    """any member; as if it had expired"""
     TransferLeadership: _grpc.UnaryUnaryMultiCallable[_coordination_pb2.TransferLeadershipRequest, _coordination_pb2.TransferLeadershipResponse]
     Members: _grpc.UnaryUnaryMultiCallable[_coordination_pb2.MembersRequest, _coordination_pb2.MembersResponse]
     """Changes of the membership are made by the leader; any other member answers with an error that names it."""
@@ -244,6 +246,8 @@ class ClusterAsyncStub(ClusterStub):
     Status: _aio.UnaryUnaryMultiCallable[_coordination_pb2.StatusRequest, _coordination_pb2.StatusResponse]  # type: ignore[assignment]
     """of the member that is asked"""
     Sessions: _aio.UnaryUnaryMultiCallable[_coordination_pb2.SessionsRequest, _coordination_pb2.SessionsResponse]  # type: ignore[assignment]
+    ExpireSession: _aio.UnaryUnaryMultiCallable[_coordination_pb2.ExpireSessionRequest, _coordination_pb2.ExpireSessionResponse]  # type: ignore[assignment]
+    """any member; as if it had expired"""
     TransferLeadership: _aio.UnaryUnaryMultiCallable[_coordination_pb2.TransferLeadershipRequest, _coordination_pb2.TransferLeadershipResponse]  # type: ignore[assignment]
     Members: _aio.UnaryUnaryMultiCallable[_coordination_pb2.MembersRequest, _coordination_pb2.MembersResponse]  # type: ignore[assignment]
     """Changes of the membership are made by the leader; any other member answers with an error that names it."""
@@ -270,6 +274,14 @@ class ClusterServicer(metaclass=_abc_1.ABCMeta):
         request: _coordination_pb2.SessionsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_coordination_pb2.SessionsResponse, _abc.Awaitable[_coordination_pb2.SessionsResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def ExpireSession(
+        self,
+        request: _coordination_pb2.ExpireSessionRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_coordination_pb2.ExpireSessionResponse, _abc.Awaitable[_coordination_pb2.ExpireSessionResponse]]:
+        """any member; as if it had expired"""
 
     @_abc_1.abstractmethod
     def TransferLeadership(

@@ -350,7 +350,9 @@ class Create(_message.Message):
     value: _builtins.bytes
     mode: Global___CreateMode.ValueType
     ttl_ms: _builtins.int
-    """TTL modes only; 1 to 0xFFFFFFFFFF"""
+    """TTL modes: 1 to 0xFFFFFFFFFF. Ephemeral modes: 0, or how long the node lingers: if its session expires
+    (and is not closed), a TTL node of nobody, with the same path and value, takes its place for so long.
+    """
     parents: _builtins.bool
     """create missing ancestors as empty persistent nodes, in the same transaction"""
     def __init__(

@@ -29,6 +29,10 @@ class Bits:
         self._value = (self._value * 6364136223846793005 + 1442695040888963407) & _MASK
         return (self._value >> 33) % bound
 
+    def peek(self, bound: int) -> int:
+        """Choose without moving on: what follows stays what it was before this choice was thought of."""
+        return (self._value >> 45) % bound
+
     def percent(self, percent: int) -> bool:
         return self.below(100) < percent
 
@@ -146,6 +150,8 @@ class Drawing:
             create.path += "-"
         if is_ephemeral:
             create.mode = data_pb2.EPHEMERAL_SEQUENTIAL if is_sequential else data_pb2.EPHEMERAL
+            if bits.peek(4) == 0:
+                create.ttl_ms = 1 + bits.peek(_TTL_MS_MAX)  # it lingers
         elif bits.percent(workload.expiring_percent):
             if bits.below(2) and not is_sequential:
                 create.mode = data_pb2.CONTAINER

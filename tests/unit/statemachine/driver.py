@@ -85,9 +85,9 @@ class Driver:
         assert isinstance(session, Session)
         return session
 
-    def end_session(self, session: Session) -> list[Change]:
+    def end_session(self, session: Session, *, expired: bool = False) -> list[Change]:
         with self.entry() as machine:
-            existed, _, changes = machine.end_session(session.session_id)
+            existed, _, changes = machine.end_session(session.session_id, expired=expired)
         assert existed
         return changes
 

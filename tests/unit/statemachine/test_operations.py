@@ -35,10 +35,10 @@ def refused(driver: Driver, operation: Create | Set | Delete) -> tuple[ErrorCode
         (Create("x", TOO_LARGE, -1), ErrorCode.INVALID_ARGUMENT, "x", "no create mode -1"),
         (Create("x", TOO_LARGE, CreateMode.TTL), ErrorCode.INVALID_ARGUMENT, "x", "a TTL must be 1 to"),
         (
-            Create("x", TOO_LARGE, CreateMode.EPHEMERAL, 5),
+            Create("x", TOO_LARGE, CreateMode.CONTAINER, 5),
             ErrorCode.INVALID_ARGUMENT,
             "x",
-            "only the TTL modes",
+            "only the TTL and ephemeral modes",
         ),
         (Create("x", TOO_LARGE, CreateMode.EPHEMERAL), ErrorCode.SESSION_REQUIRED, "x", "needs a session"),
         (Create("x", TOO_LARGE), ErrorCode.INVALID_PATH, "x", "must start with '/'"),
@@ -89,7 +89,9 @@ def test_a_ttl_out_of_range_is_refused(driver: Driver, mode: CreateMode, ttl_ms:
     assert driver.refusal(Create("/a", b"", mode, ttl_ms)).code == ErrorCode.INVALID_ARGUMENT
 
 
-@pytest.mark.parametrize("mode", [mode for mode in CreateMode if mode < CreateMode.TTL])
+@pytest.mark.parametrize(
+    "mode", [CreateMode.PERSISTENT, CreateMode.PERSISTENT_SEQUENTIAL, CreateMode.CONTAINER]
+)
 def test_a_ttl_with_another_mode_is_refused(driver: Driver, mode: CreateMode) -> None:
     assert driver.refusal(Create("/a", b"", mode, 1)).code == ErrorCode.INVALID_ARGUMENT
 
