@@ -15,50 +15,80 @@ from collections.abc import AsyncIterator, Iterator
 from types import TracebackType
 
 from coordclient.errors import (
+    AlreadyHeldError,
     CheckFailedError,
     ClientClosedError,
     CompareFailedError,
     CoordError,
     GuardFailedError,
-    InvalidPathError,
+    LockTimeoutError,
     NodeExistsError,
     NoNodeError,
     SessionExpiredError,
     TransactionError,
 )
 from coordclient.operations import Operations
+from coordclient.recipes.contenders import LOCK, Contender, behind_all
+from coordclient.recipes.contention import Contest, Place, attempt, check_root
+from coordclient.recipes.deadlines import FOREVER, deadline
 from coordclient.recipes.faces import BlockingFace, BlockingGrant, iterate
 from coordclient.recipes.grants import Grant
-from coordclient.recipes.lock import FOREVER, AsyncLockHandle, Attempt, deadline
 from coordclient.types import Created, Leader
 
 RECORD = "leader"
 
 
 class Term(Grant):
-    """A term of leadership. Usable as `guard=`: refused once somebody else has been published as leader."""
+    """A term of leadership. Usable as `guard=`: refused once somebody else has been published as leader.
 
-    def __init__(self, client: Operations, record: Created, handle: AsyncLockHandle) -> None:
+    Attributes:
+        path: The record that says who leads.
+        token: Larger than that of every earlier term.
+    """
+
+    def __init__(self, client: Operations, record: Created, place: Place) -> None:
         super().__init__(client, record.path, record.stat.czxid, record.stat.ephemeral_owner)
-        self._handle = handle
-        handle.lost.add_callback(self._place_lost)
+        self._place = place
+        place.lost.add_callback(self._place_lost)
 
     def _place_lost(self) -> None:
-        self.lose(self._handle.lost.reason)
+        self.lose(self._place.lost.reason)
 
     async def resign(self) -> None:
         """Give the leadership back."""
         await self.release()
 
+    async def set_value(self, value: bytes) -> None:
+        """Publish something else for the rest of this term. Observers are told; the token stays.
+
+        Raises:
+            LockLostError: We lead no more; nothing was published.
+        """
+        self.check()
+        try:
+            await self._client.set(self.path, value, guard=(self.guard, self._place.guard))
+        except (GuardFailedError, NoNodeError):
+            self.lose("its record or its place was deleted")
+            raise self.error() from None
+
     async def _remove(self) -> None:
-        self._handle.lost.remove_callback(self._place_lost)
+        self._place.lost.remove_callback(self._place_lost)
         if self._client.session_id == self.session_id:  # else the record has gone with its session
             await withdraw(self._client, self.path, self.token)
-        await self._handle.release()
+        await self._place.release()
 
 
 class AsyncElection:
-    """An election at a path. The object is only a description: any number of tasks may campaign at once."""
+    """An election at a path. The object is only a description: any number of tasks may campaign at once.
+
+    1. It guarantees one leader at a time, as the service sees it, in the order in which the candidates came;
+       that `leader()` and `observe()` show only who leads; that tokens grow from term to term; and that a
+       write with `guard=term` is refused once the term is over.
+    2. While the connection is SUSPENDED, candidates keep their place and the leader its office, until
+       `term.valid_until`: nobody else can lead before. It should begin nothing new.
+    3. When the session is LOST, so is the term: `term.lost` is set, the body of `lead()` is cancelled. A
+       candidate queues again, at the end, with what is left of its time.
+    """
 
     def __init__(self, client: Operations, path: str, value: bytes = b"") -> None:
         """Describe an election.
@@ -66,11 +96,11 @@ class AsyncElection:
         Args:
             value: What to publish when we lead: an address, a name.
         """
-        if path == "/" or not path.startswith("/"):
-            raise InvalidPathError('an election needs a path like "/elections/name"', path=path)
+        check_root(path, "an election")
         self.path = path
         self.value = value
         self._client = client
+        self._contest = Contest(client, path, LOCK, behind_all)
         self._record = f"{path}/{RECORD}"
 
     def __repr__(self) -> str:
@@ -83,20 +113,20 @@ class AsyncElection:
             LockTimeoutError: Not elected within `timeout` seconds; this client is no candidate any more.
             LockRevokedError: Somebody deleted our place in the queue.
         """
-        async with deadline(timeout, self.path):
+        async with deadline(timeout, self.path, LockTimeoutError):
             while True:
-                attempt = Attempt(self._client, self.path)
-                try:
-                    handle = await attempt.run()
-                finally:
-                    attempt.end()
-                assert handle is not None, "an attempt that may wait is granted"
-                term = await self._take_office(handle)
+                place = await attempt(self._contest)
+                assert place is not None, "an attempt that may wait is granted"
+                term = await self._take_office(place)
                 if term is not None:
                     return term
 
     def lead(self, timeout: float | None = None) -> Leading:
-        """Lead in the body of `async with`: it begins when we are elected, and is cancelled on loss."""
+        """Lead in the body of `async with`: it begins when we are elected, and is cancelled on loss.
+
+        Args:
+            timeout: In seconds; LockTimeoutError if we are not elected by then.
+        """
         return Leading(self, timeout)
 
     async def leader(self, *, timeout: float | None = None) -> Leader | None:
@@ -106,6 +136,10 @@ class AsyncElection:
         except NoNodeError:
             return None
         return Leader(node.value, node.stat.czxid)
+
+    async def candidates(self) -> list[Contender]:
+        """Return the leader, or who is about to lead, and everybody who waits, in order."""
+        return await self._contest.contenders()
 
     async def observe(self) -> AsyncIterator[Leader | None]:
         """Yield who leads now, and then whenever that has changed."""
@@ -118,10 +152,10 @@ class AsyncElection:
                     known = leader
                     yield leader
 
-    async def _take_office(self, handle: AsyncLockHandle) -> Term | None:
+    async def _take_office(self, place: Place) -> Term | None:
         """Publish our record. None: we have lost our place meanwhile."""
         janitor = self._client.janitor
-        publishing = janitor.start(self._publish(handle), "publish leader")
+        publishing = janitor.start(self._publish(place), "publish leader")
         term = None
         try:
             await asyncio.wait([publishing])
@@ -130,21 +164,21 @@ class AsyncElection:
             record = publishing.result()
             if record is None:
                 return None
-            candidate = Term(self._client, record, handle)
+            candidate = Term(self._client, record, place)
             if await candidate.watch_over():
                 term = candidate
         except SessionExpiredError:
             return None
         finally:
             if term is None:
-                janitor.start(self._undo(publishing, handle), "withdraw leader")
+                janitor.start(self._undo(publishing, place), "withdraw leader")
         return term
 
-    async def _publish(self, handle: AsyncLockHandle) -> Created | None:
+    async def _publish(self, place: Place) -> Created | None:
         client = self._client
         while True:
             stale = await client.exists(self._record, timeout=FOREVER)
-            transaction = client.transaction(guard=handle, timeout=FOREVER)
+            transaction = client.transaction(guard=place, timeout=FOREVER)
             if stale is not None:
                 transaction.check(self._record, czxid=stale.czxid)
                 transaction.delete(self._record)
@@ -160,7 +194,7 @@ class AsyncElection:
             assert isinstance(created, Created)
             return created
 
-    async def _undo(self, publishing: asyncio.Task[Created | None], handle: AsyncLockHandle) -> None:
+    async def _undo(self, publishing: asyncio.Task[Created | None], place: Place) -> None:
         """Leave nothing of a term that did not come about."""
         await asyncio.wait([publishing])
         try:
@@ -169,7 +203,7 @@ class AsyncElection:
                 if record is not None:
                     await withdraw(self._client, record.path, record.stat.czxid)
         finally:
-            handle.abandon()
+            place.abandon()
 
 
 class Leading:
@@ -181,15 +215,21 @@ class Leading:
         self._term: Term | None = None
 
     async def __aenter__(self) -> Term:
-        assert self._term is None, "call lead() anew for every term"
+        _refuse_second(self._election.path, self._term)
         self._term = await self._election.campaign(timeout=self._timeout)
         return await self._term.__aenter__()
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        assert self._term is not None
-        await self._term.__aexit__(kind, error, trace)
+        term, self._term = self._term, None
+        assert term is not None, "the body was entered"
+        await term.__aexit__(kind, error, trace)
+
+
+def _refuse_second(path: str, term: object) -> None:
+    if term is not None:
+        raise AlreadyHeldError(f"this block leads {path} already; call lead() for another one", path=path)
 
 
 # ---------------------------------------------------------------------------------------------
@@ -197,7 +237,11 @@ class Leading:
 
 
 class LeaderTerm(BlockingGrant[Term]):
-    """A term of leadership."""
+    """A term of leadership, for threads. Usable as `guard=`."""
+
+    def set_value(self, value: bytes) -> None:
+        """Publish something else for the rest of this term; LockLostError if we lead no more."""
+        self._portal.run(self._grant.set_value(value))
 
     def resign(self) -> None:
         """Give the leadership back."""
@@ -205,7 +249,11 @@ class LeaderTerm(BlockingGrant[Term]):
 
 
 class Election:
-    """An election at a path."""
+    """An election at a path, for threads. The guarantees are those of `AsyncElection`.
+
+    A thread cannot be cancelled: when the term is lost, `term.lost` is set and its callbacks are called,
+    `term.check()` raises, and LockLostError comes out at the end of `with`.
+    """
 
     def __init__(self, client: BlockingFace, path: str, value: bytes = b"") -> None:
         """Describe an election; `value` is published when we lead."""
@@ -229,6 +277,10 @@ class Election:
         """Return who leads, or None."""
         return self._portal.run(self._election.leader(timeout=timeout))
 
+    def candidates(self) -> list[Contender]:
+        """Return the leader, or who is about to lead, and everybody who waits, in order."""
+        return self._portal.run(self._election.candidates())
+
     def observe(self) -> Iterator[Leader | None]:
         """Yield who leads now, and then whenever that has changed."""
         return iterate(self._portal, self._election.observe())
@@ -243,15 +295,16 @@ class BlockingLeading:
         self._term: LeaderTerm | None = None
 
     def __enter__(self) -> LeaderTerm:
-        assert self._term is None, "call lead() anew for every term"
+        _refuse_second(self._election.path, self._term)
         self._term = self._election.campaign(timeout=self._timeout)
         return self._term
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        assert self._term is not None
-        self._term.__exit__(kind, error, trace)
+        term, self._term = self._term, None
+        assert term is not None, "the body was entered"
+        term.__exit__(kind, error, trace)
 
 
 async def withdraw(client: Operations, path: str, token: int) -> None:

@@ -14,7 +14,8 @@ from typing import Generic, Protocol, Self, TypeVar
 
 from coordclient.operations import Operations
 from coordclient.portal import Portal
-from coordclient.recipes.grants import Grant, Loss
+from coordclient.recipes.grants import Grant
+from coordclient.recipes.signals import BlockingSignal, Signal
 
 T = TypeVar("T")
 G = TypeVar("G", bound=Grant)
@@ -67,6 +68,10 @@ class BlockingGrant(Generic[G]):
     def __init__(self, portal: Portal, grant: G) -> None:
         self._portal = portal
         self._grant = grant
+        self._lost = self._signal(grant.lost)
+
+    def _signal(self, signal: Signal) -> BlockingSignal:
+        return BlockingSignal(self._portal, self._grant.callbacks, signal)
 
     def __repr__(self) -> str:
         return repr(self._grant)
@@ -97,9 +102,9 @@ class BlockingGrant(Generic[G]):
         return self._grant.remaining
 
     @property
-    def lost(self) -> Loss:
-        """Whether it has been lost: `if held.lost`, `held.lost.wait(timeout)`."""
-        return self._grant.lost
+    def lost(self) -> BlockingSignal:
+        """Whether it has been lost: `if held.lost`, `.wait(timeout)`, `.add_callback(function)`."""
+        return self._lost
 
     @property
     def is_released(self) -> bool:

@@ -8,65 +8,23 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import threading
-from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
 from coordclient import clock
+from coordclient.callbacks import Callbacks
 from coordclient.errors import ClientClosedError, LockLostError, SessionExpiredError
 from coordclient.operations import Operations
+from coordclient.recipes.signals import Signal
 from coordclient.states import State
-from coordclient.types import Event, EventType
+from coordclient.types import Event, EventType, Stat
 from coordclient.watch_records import WatchRecord
 
 NOT_VALID = float("-inf")
 
 
-class Loss:
-    """Whether a grant has been lost: true once it is, and then for good.
-
-    `if held.lost: ...` and `held.lost.is_set()` ask, `held.lost.wait(timeout)` waits in a thread.
-    """
-
-    def __init__(self) -> None:
-        self.reason = ""
-        self._event = threading.Event()
-        self._callbacks: list[Callable[[], None]] = []
-
-    def __bool__(self) -> bool:
-        return self._event.is_set()
-
-    def __repr__(self) -> str:
-        return f"<Loss: {self.reason}>" if self else "<Loss: not lost>"
-
-    def is_set(self) -> bool:
-        return self._event.is_set()
-
-    def wait(self, timeout: float | None = None) -> bool:
-        """Block this thread until the grant is lost; return whether it is. In asyncio use `wait_lost()`."""
-        return self._event.wait(timeout)
-
-    def set(self, reason: str) -> None:
-        """For recipes: the grant is lost. Only the first reason counts."""
-        if self._event.is_set():
-            return
-        self.reason = reason
-        self._event.set()
-        callbacks, self._callbacks = self._callbacks, []
-        for callback in callbacks:
-            callback()
-
-    def add_callback(self, callback: Callable[[], None]) -> None:
-        """For recipes: call `callback` at the moment of the loss, or at once. It must not block."""
-        if self._event.is_set():
-            callback()
-        else:
-            self._callbacks.append(callback)
-
-    def remove_callback(self, callback: Callable[[], None]) -> None:
-        if callback in self._callbacks:
-            self._callbacks.remove(callback)
+class Loss(Signal):
+    """Whether a grant has been lost: true once it is, and then for good."""
 
 
 class Grant:
@@ -133,6 +91,11 @@ class Grant:
     def is_released(self) -> bool:
         return self._is_released
 
+    @property
+    def callbacks(self) -> Callbacks:
+        """For recipes: how the client calls the application."""
+        return self._client.callbacks
+
     def check(self) -> None:
         """Raise LockLostError unless the grant is certain at this moment. Asks nobody: cheap."""
         if self._is_released:
@@ -147,12 +110,7 @@ class Grant:
 
     async def wait_lost(self) -> None:
         """Return when the grant is lost."""
-        lost = asyncio.Event()
-        self.lost.add_callback(lost.set)
-        try:
-            await lost.wait()
-        finally:
-            self.lost.remove_callback(lost.set)
+        await self.lost.happens()
 
     # -----------------------------------------------------------------------------------------
     # Watching over it
@@ -176,7 +134,12 @@ class Grant:
         is_ours = stat is not None and stat.czxid == self._czxid and stat.ephemeral_owner == self._session_id
         if not is_ours:
             self.lose("its node was deleted")
+        elif stat is not None:
+            await self._seen(stat)
         return is_ours
+
+    async def _seen(self, stat: Stat) -> None:
+        """For recipes: the node is there, and this is its state."""
 
     async def _arm_again(self) -> None:
         try:

@@ -4,144 +4,166 @@ A contender is an ephemeral sequential node below the lock's path; the one with 
 the lock, and every other watches only its nearest predecessor. The holder's token is the transaction
 that made its node: tokens grow in the order of the grants, because numbers do.
 
-Rule of this file: whoever stops waiting leaves nothing behind, however it stops.
+Rule of this file: it knows owners and levels; the queue is in `contention`.
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
-import math
-import os
-import re
-import socket
 import threading
-import time
-import uuid
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from types import TracebackType
 
-from coordclient.errors import (
-    ClientClosedError,
-    CoordError,
-    InvalidPathError,
-    LockRevokedError,
-    LockTimeoutError,
-    NodeExistsError,
-    NoNodeError,
-    SessionExpiredError,
-)
+from coordclient.errors import AlreadyHeldError, LockTimeoutError
 from coordclient.operations import Operations
+from coordclient.recipes.contenders import LOCK, Contender, behind_all
+from coordclient.recipes.contention import Contest, attempt, check_lock_delay, check_root
+from coordclient.recipes.deadlines import deadline
 from coordclient.recipes.faces import BlockingFace, BlockingGrant
 from coordclient.recipes.grants import Grant
-from coordclient.states import State
-from coordclient.types import Created, Event, Node
-
-_CONTENDER = re.compile(r"[0-9a-f]{32}-lock-(\d{10,})\Z")
-FOREVER = math.inf
+from coordclient.recipes.holds import Hold, Level, find_hold
+from coordclient.recipes.signals import BlockingSignal, Signal
 
 
-class AsyncLockHandle(Grant):
-    """A held lock."""
+class AsyncLockHandle(Level):
+    """A held lock.
 
-
-@dataclass(frozen=True, slots=True)
-class Contender:
-    """Somebody who holds a lock or waits for it.
+    Usable as `guard=` on every write: the write is refused once the lock is not ours any more.
 
     Attributes:
-        sequence: The place in the queue; the lowest holds the lock.
-        token: The fencing token that it has, or will have.
+        revoke_requested: Whether somebody has asked the holder to let go; `reason` says why. It is up to the
+            holder: nothing is taken from it.
     """
 
-    path: str
-    sequence: int
-    token: int
-    session_id: int
-    client: str = ""
-    host: str = ""
-    process_id: int = 0
-    since_ms: int = 0
+    @property
+    def revoke_requested(self) -> Signal:
+        return self._hold.place.revoke_requested
 
-
-def sequence_of(name: str) -> int | None:
-    """Return a contender's number; None for a node that is no contender."""
-    match = _CONTENDER.match(name)
-    return int(match[1]) if match else None
+    async def wait_revoke_requested(self) -> str:
+        """Return when somebody asks the holder to let go, with the reason given."""
+        await self.revoke_requested.happens()
+        return self.revoke_requested.reason
 
 
 class AsyncLock:
     """A lock at a path. The object is only a description: any number of tasks may acquire it at once.
 
-    `async with lock as held:` acquires and releases; the body is cancelled when the lock is lost.
+    `async with lock as held:` acquires and releases; the body is cancelled when the lock is lost, and
+    LockLostError comes out.
+
+    1. It guarantees that the service grants it to one contender at a time, in the order of arrival; that
+       tokens grow from grant to grant; and that a write with `guard=held` is refused once the lock is gone.
+       Whoever gives up, is cancelled or dies blocks nobody.
+    2. While the connection is SUSPENDED, waiters keep their place. A holder holds on until
+       `held.valid_until`: nobody else can be granted the lock before. It should begin nothing new.
+    3. When the session is LOST, so is the lock: `held.lost` is set, the body is cancelled. A waiter queues
+       again, at the end, with what is left of its time.
     """
 
-    def __init__(self, client: Operations, path: str, *, timeout: float | None = None) -> None:
-        """Describe a lock.
+    def __init__(
+        self,
+        client: Operations,
+        path: str,
+        *,
+        timeout: float | None = None,
+        reentrant: bool = False,
+        lock_delay: float = 0.0,
+    ) -> None:
+        """Describe a lock; does no I/O.
 
         Args:
             timeout: How many seconds `async with` waits at most; None: as long as it takes.
+            reentrant: Whether who holds it may acquire it again. It is free when every level is released.
+            lock_delay: For how many seconds the lock stays taken after a holder whose session has expired,
+                so that what it still had under way comes to its end first. A holder that releases it hands
+                it over at once. Costs a write per grant.
         """
-        if path == "/" or not path.startswith("/"):
-            raise InvalidPathError('a lock needs a path like "/locks/name"', path=path)
+        check_root(path, "a lock")
+        check_lock_delay(lock_delay, path)
         self.path = path
         self._client = client
         self._timeout = timeout
+        self._is_reentrant = reentrant
+        self._contest = Contest(client, path, LOCK, behind_all, lock_delay=lock_delay)
         self._entered: dict[asyncio.Task[object] | None, list[AsyncLockHandle]] = {}
 
     def __repr__(self) -> str:
-        return f"<AsyncLock {self.path}>"
+        return f"<{type(self).__name__} {self.path}>"
 
-    async def acquire(self, *, timeout: float | None = None) -> AsyncLockHandle:
+    async def acquire(self, *, timeout: float | None = None, owner: object = None) -> AsyncLockHandle:
         """Wait for the lock and return it.
+
+        Args:
+            timeout: In seconds. None: as long as it takes. 0 or less: only if it is free.
+            owner: Who acquires it: anything hashable. By default the task that calls.
 
         Raises:
             LockTimeoutError: Not granted within `timeout` seconds; this client no longer waits.
             LockRevokedError: Somebody deleted our place in the queue.
+            AlreadyHeldError: This owner holds it, on this client, and it is not reentrant.
         """
+        owner = _owner(owner)
+        level = self._further_level(owner)
+        if level is not None:
+            return level
         if timeout is not None and timeout <= 0:
-            handle = await self.try_acquire()
+            handle = await self._try(owner)
         else:
-            handle = await self._attempt(timeout, may_wait=True)
+            handle = await self._attempt(owner, timeout, may_wait=True)
         if handle is None:
             raise LockTimeoutError(f"{self.path} is held by somebody else", path=self.path)
         return handle
 
-    async def try_acquire(self) -> AsyncLockHandle | None:
-        """Return the lock if it is free, else None. Waits for nobody who holds or wants it."""
-        if await self._is_contended():
+    async def try_acquire(self, *, owner: object = None) -> AsyncLockHandle | None:
+        """Return the lock if it is free, else None. Waits for nobody who holds or wants it.
+
+        For an owner that holds it already: a further level if the lock is reentrant, else None.
+        """
+        owner = _owner(owner)
+        try:
+            level = self._further_level(owner)
+        except AlreadyHeldError:
             return None
-        return await self._attempt(self._client.request_timeout, may_wait=False)
+        return await self._try(owner) if level is None else level
 
-    async def _attempt(self, timeout: float | None, *, may_wait: bool) -> AsyncLockHandle | None:
-        attempt = Attempt(self._client, self.path)
-        try:
-            async with deadline(timeout, self.path):
-                return await attempt.run(may_wait=may_wait)
-        finally:
-            attempt.end()
+    def _further_level(self, owner: object) -> AsyncLockHandle | None:
+        hold = find_hold(self._client, self.path, owner)
+        if hold is None:
+            return None
+        if not self._is_reentrant:
+            raise AlreadyHeldError(
+                f"{self.path} is held by the same task or thread already, and would never be granted to it"
+                " again; use the handle it has, or make the lock with reentrant=True",
+                path=self.path,
+            )
+        return AsyncLockHandle(self._client, hold)
 
-    async def _is_contended(self) -> bool:
-        try:
-            names = await self._client.get_children(self.path)
-        except NoNodeError:
-            return False
-        return any(sequence_of(name) is not None for name in names)
+    async def _try(self, owner: object) -> AsyncLockHandle | None:
+        if not await self._contest.has_room():
+            return None
+        return await self._attempt(owner, self._client.request_timeout, may_wait=False)
+
+    async def _attempt(
+        self, owner: object, timeout: float | None, *, may_wait: bool
+    ) -> AsyncLockHandle | None:
+        async with deadline(timeout, self.path, LockTimeoutError):
+            place = await attempt(self._contest, may_wait=may_wait)
+        if place is None:
+            return None
+        return AsyncLockHandle(self._client, Hold(self._client, self.path, owner, place))
 
     async def contenders(self) -> list[Contender]:
         """Return the holder and everybody who waits, in order."""
-        try:
-            nodes = await self._client.get_children_nodes(self.path)
-        except NoNodeError:
-            return []
-        found = []
-        for node in nodes:
-            sequence = sequence_of(node.path.rpartition("/")[2])
-            if sequence is not None:
-                found.append(_contender(node, sequence))
-        return sorted(found, key=lambda contender: contender.sequence)
+        return await self._contest.contenders()
+
+    async def request_revoke(self, reason: str = "") -> bool:
+        """Ask the holder to let go; return whether there was one. Only the holder hears of it.
+
+        It is told by `held.revoke_requested`, and need not comply.
+        """
+        for contender in await self.contenders():
+            if contender.is_holder and contender.session_id:
+                return await self._contest.ask_to_release(contender, reason)
+        return False
 
     async def __aenter__(self) -> AsyncLockHandle:
         handle = await self.acquire(timeout=self._timeout)
@@ -160,107 +182,8 @@ class AsyncLock:
         await handle.__aexit__(kind, error, trace)
 
 
-class Attempt:
-    """One attempt to get a lock: makes a contender, waits for its turn. `end` must be called in any case."""
-
-    def __init__(self, client: Operations, root: str) -> None:
-        self._client = client
-        self._root = root
-        self._wake = asyncio.Event()
-        self._creation: asyncio.Task[Created] | None = None
-        self._handle: AsyncLockHandle | None = None
-
-    async def run(self, *, may_wait: bool = True) -> AsyncLockHandle | None:
-        """Return the granted lock; None if it is not free and we may not wait."""
-        while True:
-            try:
-                handle = await self._contend()
-                if not await self._wait_for_turn(handle, may_wait=may_wait):
-                    return None
-            except SessionExpiredError:
-                self.end()  # The contender went with its session: queue again in the next one.
-                continue
-            self._handle = self._creation = None  # From here on it belongs to the caller.
-            return handle
-
-    def end(self) -> None:
-        """Leave the queue, unless the lock was granted. What is under way is removed when it is there."""
-        creation, self._creation = self._creation, None
-        handle, self._handle = self._handle, None
-        if handle is not None:
-            handle.abandon()
-        elif creation is not None:
-            self._client.janitor.start(_remove_when_made(self._client, creation), "abandoned contender")
-
-    async def _contend(self) -> AsyncLockHandle:
-        """Make the contender. The work belongs to the janitor, so that no cancellation can orphan it."""
-        creation = self._creation = self._client.janitor.start(self._create(), "lock contender")
-        await asyncio.wait([creation])
-        if creation.cancelled():
-            raise ClientClosedError
-        created = creation.result()
-        stat = created.stat
-        self._handle = AsyncLockHandle(self._client, created.path, stat.czxid, stat.ephemeral_owner)
-        if not await self._handle.watch_over():
-            raise self._gone(self._handle)
-        return self._handle
-
-    async def _create(self) -> Created:
-        value = json.dumps(_details(self._client.name)).encode()
-        # A new name for every attempt: a contender of an earlier one can never be taken for this one's.
-        prefix = f"{self._root}/{uuid.uuid4().hex}-lock-"
-        while True:
-            try:
-                return await self._client.create_node(
-                    prefix, value, ephemeral=True, sequential=True, timeout=FOREVER
-                )
-            except NoNodeError:
-                await _ensure_root(self._client, self._root)
-
-    async def _wait_for_turn(self, handle: AsyncLockHandle, *, may_wait: bool) -> bool:
-        client = self._client
-        mine = sequence_of(handle.path.rpartition("/")[2])
-        assert mine is not None, "we made this name"
-        handle.lost.add_callback(self._wake.set)
-        while True:
-            self._wake.clear()
-            try:
-                names = await client.get_children(self._root, timeout=FOREVER)
-            except NoNodeError:
-                # The service removes a root when its last contender has gone, ours among them.
-                raise self._gone(handle) from None
-            if handle.lost:
-                raise self._gone(handle)
-            before = _nearest_before(mine, names)
-            if before is None and client.is_session_valid:
-                handle.lost.remove_callback(self._wake.set)
-                return True
-            if before is None:
-                await self._wake.wait()  # The session is about to be given up: the loss will say so.
-            elif may_wait:
-                await self._wait_for(f"{self._root}/{before}")
-            else:
-                return False
-
-    async def _wait_for(self, predecessor: str) -> None:
-        """Return when the one before us has gone, or we have lost our place."""
-        record = self._client.one_shot(predecessor, self._predecessor_changed)
-        try:
-            if await self._client.exists_with(predecessor, record, timeout=FOREVER) is not None:
-                await self._wake.wait()
-        finally:
-            self._client.cancel_watch(record)
-
-    def _predecessor_changed(self, _: Event) -> None:
-        self._wake.set()
-
-    def _gone(self, handle: AsyncLockHandle) -> CoordError:
-        """Say why our contender is not there any more."""
-        if self._client.state is State.CLOSED:
-            return ClientClosedError()
-        if self._client.session_id != handle.session_id:
-            return SessionExpiredError(handle.lost.reason)
-        return LockRevokedError(f"{handle.path} was deleted while it waited for the lock", path=handle.path)
+def _owner(owner: object) -> object:
+    return asyncio.current_task() if owner is None else owner
 
 
 # ---------------------------------------------------------------------------------------------
@@ -268,123 +191,88 @@ class Attempt:
 
 
 class LockHandle(BlockingGrant[AsyncLockHandle]):
-    """A held lock."""
+    """A held lock, for threads."""
+
+    @property
+    def revoke_requested(self) -> BlockingSignal:
+        """Whether somebody has asked the holder to let go; `reason` says why. It need not comply."""
+        return self._signal(self._grant.revoke_requested)
+
+    def wait_revoke_requested(self) -> str:
+        """Return when somebody asks the holder to let go, with the reason given."""
+        self._grant.revoke_requested.wait()
+        return self._grant.revoke_requested.reason
 
 
 class Lock:
-    """A lock at a path. The object is only a description: any number of threads may acquire it."""
+    """A lock at a path, for threads. The object is only a description: any number of threads may acquire it.
 
-    def __init__(self, client: BlockingFace, path: str, *, timeout: float | None = None) -> None:
-        """Describe a lock; `timeout` is how many seconds `with` waits at most."""
+    `with lock as held:` acquires and releases. The guarantees are those of `AsyncLock`. A thread cannot be
+    cancelled: when the lock is lost, `held.lost` is set and its callbacks are called, `held.check()` raises,
+    and LockLostError comes out at the end of `with`.
+    """
+
+    def __init__(
+        self,
+        client: BlockingFace,
+        path: str,
+        *,
+        timeout: float | None = None,
+        reentrant: bool = False,
+        lock_delay: float = 0.0,
+    ) -> None:
+        """Describe a lock; the arguments are those of `AsyncLock`, `timeout` is for `with`."""
         self.path = path
         self._portal = client.portal
-        self._lock = AsyncLock(client.asynchronous, path)
+        self._lock = AsyncLock(client.asynchronous, path, reentrant=reentrant, lock_delay=lock_delay)
         self._timeout = timeout
-        self._entered: dict[int, list[LockHandle]] = {}
+        self._entered: dict[threading.Thread, list[LockHandle]] = {}
 
     def __repr__(self) -> str:
         return f"<Lock {self.path}>"
 
-    def acquire(self, *, timeout: float | None = None) -> LockHandle:
-        """Wait for the lock and return it; LockTimeoutError after `timeout` seconds."""
-        grant = self._portal.run(self._lock.acquire(timeout=timeout), undo=Grant.abandon)
-        return LockHandle(self._portal, grant)
+    def acquire(self, *, timeout: float | None = None, owner: object = None) -> LockHandle:
+        """Wait for the lock and return it; LockTimeoutError after `timeout` seconds.
 
-    def try_acquire(self) -> LockHandle | None:
+        `owner` is by default the thread that calls. AlreadyHeldError if it holds the lock, on this client,
+        and the lock is not reentrant.
+        """
+        work = self._lock.acquire(timeout=timeout, owner=_thread(owner))
+        return LockHandle(self._portal, self._portal.run(work, undo=Grant.abandon))
+
+    def try_acquire(self, *, owner: object = None) -> LockHandle | None:
         """Return the lock if it is free, else None."""
-        grant = self._portal.run(self._lock.try_acquire(), undo=_abandon)
+        grant = self._portal.run(self._lock.try_acquire(owner=_thread(owner)), undo=abandon_any)
         return None if grant is None else LockHandle(self._portal, grant)
 
     def contenders(self) -> list[Contender]:
         """Return the holder and everybody who waits, in order."""
         return self._portal.run(self._lock.contenders())
 
+    def request_revoke(self, reason: str = "") -> bool:
+        """Ask the holder to let go; return whether there was one. It need not comply."""
+        return self._portal.run(self._lock.request_revoke(reason))
+
     def __enter__(self) -> LockHandle:
         handle = self.acquire(timeout=self._timeout)
-        self._entered.setdefault(threading.get_ident(), []).append(handle)
+        self._entered.setdefault(threading.current_thread(), []).append(handle)
         return handle
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        thread = threading.get_ident()
+        thread = threading.current_thread()
         handle = self._entered[thread].pop()
         if not self._entered[thread]:
             del self._entered[thread]
         handle.__exit__(kind, error, trace)
 
 
-def _abandon(grant: Grant | None) -> None:
+def _thread(owner: object) -> object:
+    return threading.current_thread() if owner is None else owner
+
+
+def abandon_any(grant: Grant | None) -> None:
+    """Undo what came too late for whoever had asked for it."""
     if grant is not None:
         grant.abandon()
-
-
-# ---------------------------------------------------------------------------------------------
-# The queue
-
-
-@asynccontextmanager
-async def deadline(timeout: float | None, path: str) -> AsyncIterator[None]:
-    """Bound the body; LockTimeoutError comes out when the time is over."""
-    scope = asyncio.timeout(None if timeout == FOREVER else timeout)
-    try:
-        async with scope:
-            yield
-    except TimeoutError:
-        if not scope.expired():
-            raise
-        raise LockTimeoutError(f"{path} was not granted within {timeout:g} s", path=path) from None
-
-
-def _nearest_before(mine: int, names: list[str]) -> str | None:
-    """Return the contender just before ours, by number and not by name; None if ours is the first."""
-    nearest = None
-    nearest_sequence = -1
-    for name in names:
-        sequence = sequence_of(name)
-        if sequence is not None and nearest_sequence < sequence < mine:
-            nearest, nearest_sequence = name, sequence
-    return nearest
-
-
-async def _remove_when_made(client: Operations, creation: asyncio.Task[Created]) -> None:
-    await asyncio.wait([creation])
-    if creation.cancelled() or creation.exception() is not None:
-        return  # Nothing was made, or it went with its session.
-    await client.delete(creation.result().path, missing_ok=True, timeout=FOREVER)
-
-
-async def _ensure_root(client: Operations, root: str) -> None:
-    try:
-        await client.create(root, container=True, parents=True, timeout=FOREVER)
-    except NodeExistsError:
-        return
-
-
-def _details(client_name: str) -> dict[str, str | int]:
-    return {
-        "client": client_name,
-        "host": socket.gethostname(),
-        "pid": os.getpid(),
-        "since": round(time.time() * 1000),
-    }
-
-
-def _contender(node: Node, sequence: int) -> Contender:
-    """Describe a contender. Its details are for people, so those that cannot be read are left out."""
-    try:
-        details = json.loads(node.value)
-    except ValueError:
-        details = None
-    if not isinstance(details, dict):
-        details = {}
-    return Contender(
-        path=node.path,
-        sequence=sequence,
-        token=node.stat.czxid,
-        session_id=node.stat.ephemeral_owner,
-        client=str(details.get("client", "")),
-        host=str(details.get("host", "")),
-        process_id=details["pid"] if isinstance(details.get("pid"), int) else 0,
-        since_ms=node.stat.ctime,
-    )

@@ -18,7 +18,7 @@ from coordclient.client import AsyncClient
 from coordclient.driver import SessionDriver
 from coordclient.errors import ConnectionLostError, CoordError
 from coordclient.pipeline import Operation
-from coordclient.recipes import lock as lock_module
+from coordclient.recipes import contenders
 from coordclient.session import SessionCore
 from coordsvc.codec.results import join_items
 from tests.simulation.clients.notebook import Call, Notebook
@@ -172,7 +172,7 @@ def surround(loop: SimulatedLoop) -> None:
     """Let the SDK see the simulated clock and repeatable names while this loop runs."""
     spaces: list[tuple[dict[str, Any], str, object]] = [
         (vars(client_clock), "now", loop.time),
-        (vars(lock_module), "uuid", _RepeatableNames(loop)),
-        (vars(lock_module), "_details", lambda name: {"client": name}),
+        (vars(contenders), "uuid", _RepeatableNames(loop)),
+        (vars(contenders), "_details", lambda name: {"client": name}),
     ]
     loop.surroundings = spaces

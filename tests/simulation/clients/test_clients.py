@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from coordclient.recipes.lock import Attempt
+from coordclient.recipes.contention import Attempt
 from coordproto.v1 import coordination_pb2, data_pb2
 from tests.checkers.history import Violation
 from tests.simulation.client_links import ClientLink

@@ -237,7 +237,7 @@ def test_a_lock_is_held_in_its_block(client: Client) -> None:
         assert client.lock("/locks/a").try_acquire() is None
         assert len(client.lock("/locks/a").contenders()) == 1
         with pytest.raises(LockTimeoutError):
-            client.lock("/locks/a").acquire(timeout=0.05)
+            client.lock("/locks/a").acquire(timeout=0.05, owner="another")
 
     assert held.is_released
     with pytest.raises(LockLostError):

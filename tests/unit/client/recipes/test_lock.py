@@ -22,7 +22,7 @@ from coordclient import (
     NotConnectedError,
     State,
 )
-from coordclient.recipes.lock import sequence_of
+from coordclient.recipes.contenders import sequence_of
 from tests.unit.client.conftest import Connect
 from tests.unit.client.eventually import eventually
 from tests.unit.client.fake_server import ClientFrame, FakeServer
