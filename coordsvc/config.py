@@ -296,6 +296,14 @@ def _check_relations(config: ServerConfig) -> None:
             "session_timeout_ms_min must be at least 2 times tick_ms: members report sessions once a tick",
         ),
         (
+            config.session_timeout_ms_min >= _HARD_LIMITS.session_timeout_ms_min,
+            f"session_timeout_ms_min must not be below {_HARD_LIMITS.session_timeout_ms_min}",
+        ),
+        (
+            config.session_timeout_ms_max <= _HARD_LIMITS.session_timeout_ms_max,
+            f"session_timeout_ms_max must not be above {_HARD_LIMITS.session_timeout_ms_max}",
+        ),
+        (
             config.session_timeout_ms_min <= config.session_timeout_ms_max,
             "session_timeout_ms_min must not be above session_timeout_ms_max",
         ),

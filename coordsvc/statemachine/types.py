@@ -62,5 +62,5 @@ class Limits:
     history_changes: int = 100_000
     history_bytes: int = 64 << 20
     results_bytes_per_session: int = 8 << 20  # of results above 1 KiB that are not acknowledged
-    session_timeout_ms_min: int = 1_000
+    session_timeout_ms_min: int = 100
     session_timeout_ms_max: int = 600_000

@@ -102,7 +102,9 @@ class SimulatedMember:
         self.late_ticks_ms = 0  # ticks come up to so much late
         self.peers: dict[str, None] = {}
         self.limits = Limits(
-            history_changes=plan.cluster.history_changes, results_per_session=plan.cluster.results_per_session
+            session_timeout_ms_min=1_000,
+            history_changes=plan.cluster.history_changes,
+            results_per_session=plan.cluster.results_per_session,
         )
         self.on_point: Callable[[SimulatedMember, str], None] = _no_point
         self.on_change: Callable[[SimulatedMember], None] = _not_minded

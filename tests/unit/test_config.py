@@ -111,6 +111,8 @@ def test_a_server_that_joins_needs_no_name_and_no_list_of_members() -> None:
         ({"election_ms": "1050"}, "multiple of tick_ms"),
         ({"election_ms": "200"}, "at least 3 times heartbeat_ms"),
         ({"session_timeout_ms_min": "100"}, "at least 2 times tick_ms"),
+        ({"session_timeout_ms_min": "99", "tick_ms": "10"}, "session_timeout_ms_min must not be below 100"),
+        ({"session_timeout_ms_max": "600001"}, "session_timeout_ms_max must not be above 600000"),
         ({"session_timeout_ms_max": "500"}, "must not be above session_timeout_ms_max"),
         ({"value_bytes_max": "1048577"}, "value_bytes_max must not be above 1048576"),
         ({"path_bytes_max": "5000"}, "path_bytes_max must not be above 4096"),

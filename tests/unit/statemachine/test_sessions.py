@@ -47,7 +47,7 @@ def test_opening_and_attaching_use_no_zxid(driver: Driver) -> None:
 
 
 @pytest.mark.parametrize(
-    ("wanted", "given"), [(-1, 1000), (0, 1000), (999, 1000), (5000, 5000), (1 << 62, 600_000)]
+    ("wanted", "given"), [(-1, 100), (0, 100), (99, 100), (5000, 5000), (1 << 62, 600_000)]
 )
 def test_timeouts_are_clamped(driver: Driver, wanted: int, given: int) -> None:
     assert driver.open_session(wanted).timeout_ms == given

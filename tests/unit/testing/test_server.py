@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from coordclient import AsyncClient, Client
+from coordclient import AsyncClient, Client, EventType, GuardFailedError
 from coordsvc.testing import AsyncServer, Server, TestServerError, running_server
 
 
@@ -84,6 +84,29 @@ async def test_settings_are_those_of_the_server() -> None:
         AsyncClient(server.endpoints, session_timeout=0.2) as client,
     ):
         assert client.session_timeout == 5.0
+
+
+async def test_sessions_may_be_short() -> None:
+    async with running_server() as server, AsyncClient(server.endpoints, session_timeout=0.2) as client:
+        assert client.session_timeout == 0.2
+
+
+async def test_what_lingers_blocks_for_its_time_and_goes() -> None:
+    async with (
+        running_server() as server,
+        AsyncClient(server.endpoints) as victim,
+        AsyncClient(server.endpoints) as witness,
+    ):
+        created = await victim.create_node("/lock", b"who", ephemeral=True, linger=0.3)
+        async with witness.watch("/lock") as events:
+            await server.expire_session(victim.session_id)
+            grave = await witness.get("/lock")
+            assert (grave.value, grave.stat.ephemeral_owner) == (b"who", 0)
+            with pytest.raises(GuardFailedError):
+                await witness.create("/guarded", guard=("/lock", created.stat.czxid))
+            seen = [(await anext(events)).type for _ in range(3)]
+        assert seen == [EventType.DELETED, EventType.CREATED, EventType.DELETED]
+        assert await witness.exists("/lock") is None
 
 
 def test_it_serves_threads() -> None:
