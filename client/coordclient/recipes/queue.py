@@ -13,7 +13,7 @@ import asyncio
 import uuid
 from dataclasses import dataclass
 
-from coordclient.errors import ClientClosedError, NoNodeError, RecipeTimeoutError
+from coordclient.errors import NoNodeError, RecipeTimeoutError
 from coordclient.operations import Operations
 from coordclient.recipes.faces import BlockingFace
 from coordclient.recipes.queue_backlog import FOREVER, Backlog, waiting_at_most
@@ -29,8 +29,6 @@ from coordclient.recipes.queue_names import (
 from coordclient.recipes.receipts import commit_with_receipt
 from coordclient.transactions import TransactionBuilder
 from coordclient.types import Guard, Node
-
-PUT_BACK_SECONDS = 1.0  # how long a cancelled caller is kept for an item to be put back
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,18 +163,7 @@ class AsyncQueue:
             return None
 
     async def _take(self, name: str) -> Taken | None:
-        """Take an item. The work belongs to the janitor, so that no cancellation can lose the item."""
-        janitor = self._client.janitor
-        taking = janitor.start(self._taking(name), "queue take")
-        try:
-            await asyncio.wait([taking])
-        except asyncio.CancelledError:
-            undoing = janitor.start(self._undo(taking), "queue put back")
-            await asyncio.wait([undoing], timeout=PUT_BACK_SECONDS)
-            raise
-        if taking.cancelled():
-            raise ClientClosedError
-        return taking.result()
+        return await self._backlog.obtain(self._taking(name), self._put_back)
 
     async def _taking(self, name: str) -> Taken | None:
         node = await self._read(name)
@@ -203,15 +190,6 @@ class AsyncQueue:
         if taken is None:
             return None
         return self._client.janitor.start(self._put_back(taken), "queue put back")
-
-    async def _undo(self, taking: asyncio.Task[Taken | None]) -> None:
-        """Put back what is being taken, once it has been."""
-        await asyncio.wait([taking])
-        if taking.cancelled() or taking.exception() is not None:
-            return
-        taken = taking.result()
-        if taken is not None:
-            await self._put_back(taken)
 
     async def _put_back(self, taken: Taken) -> None:
         path = f"{self._layout.ready}/{put_back_name(taken.name)}"

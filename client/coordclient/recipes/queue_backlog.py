@@ -12,11 +12,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import math
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
 from typing import TypeVar
 
 from coordclient.errors import (
+    ClientClosedError,
     CoordError,
     LockRevokedError,
     NoNodeError,
@@ -55,6 +56,7 @@ from coordclient.watch_records import STREAM_RECURSIVE, WatchRecord
 T = TypeVar("T")
 Take = Callable[[str], Awaitable[T | None]]  # takes the ready item of this name; None: it has changed or gone
 FOREVER = math.inf
+UNDO_SECONDS = 1.0  # how long a cancelled caller is kept for what it had just taken to be given back
 
 
 class Backlog:
@@ -101,6 +103,10 @@ class Backlog:
         else:
             prefix = f"{self.layout.ready}/{ready_prefix(priority)}"
         transaction.create(prefix, raw, sequential=True)
+
+    def add_dead(self, transaction: TransactionBuilder, envelope: Envelope) -> None:
+        """Let a transaction lay an item aside."""
+        transaction.create(f"{self.layout.dead}/d-", pack(envelope), sequential=True)
 
     async def carry_out(self, fill: Fill, guard: Guard | None = None) -> Receipt:
         """Carry a transaction out exactly once, in as many sessions as it takes; make what it stands on."""
@@ -231,6 +237,23 @@ class Backlog:
                 place.abandon()
         return taken
 
+    async def obtain(
+        self, work: Coroutine[None, None, T | None], undo: Callable[[T], Coroutine[None, None, object]]
+    ) -> T | None:
+        """Take something by `work`, which the caller's cancellation does not stop; it is undone instead."""
+        janitor = self._client.janitor
+        taking = janitor.start(work, "taking from a queue")
+        try:
+            await asyncio.wait([taking])
+        except asyncio.CancelledError:
+            undoing = janitor.start(_undo(taking, undo), "giving back to a queue")
+            # The caller often closes its client next, and with it the janitor.
+            await asyncio.wait([undoing], timeout=UNDO_SECONDS)
+            raise
+        if taking.cancelled():
+            raise ClientClosedError
+        return taking.result()
+
     async def _without_waiting(self, take: Take[T]) -> T | None:
         """Take an item if nobody waits in line, and nobody takes it before us."""
         try:
@@ -290,6 +313,15 @@ def _is_news(event: Event, items: str) -> bool:
         return True
     folder = event.path[len(items) :].partition("/")[2].partition("/")[0]
     return event.type is (EventType.DELETED if folder == "claims" else EventType.CREATED)
+
+
+async def _undo(taking: asyncio.Task[T | None], undo: Callable[[T], Coroutine[None, None, object]]) -> None:
+    await asyncio.wait([taking])
+    if taking.cancelled() or taking.exception() is not None:
+        return
+    taken = taking.result()
+    if taken is not None:
+        await undo(taken)
 
 
 async def _nothing() -> list[str]:

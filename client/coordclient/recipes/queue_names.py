@@ -29,6 +29,7 @@ PRIORITY_MAX = 999
 DELAY_MS_MAX = 0xFFFFFFFFFF
 _READY = re.compile(r"e-(\d{3})-(\d{10,})(?:r[0-9a-f]{32})?\Z")
 _DELAYED = re.compile(r"w-(\d{3})-(\d{1,13})-[0-9a-f]{32}-(\d{10,})\Z")
+_DEAD = re.compile(r"d-(\d{10,})\Z")
 _HEADER_START = b'{"id":'
 
 
@@ -131,6 +132,12 @@ def sequence_of_delayed(name: str) -> int:
     match = _DELAYED.match(name)
     assert match is not None, "names are looked at before"
     return int(match[3])
+
+
+def dead_order(name: str) -> int | None:
+    """Return the number of a dead letter; None for a node that is none."""
+    match = _DEAD.match(name)
+    return int(match[1]) if match else None
 
 
 def pack(envelope: Envelope) -> bytes:
