@@ -21,8 +21,13 @@ _NAMES_SHOWN: Final = 6
 
 
 @contextmanager
-def connected(settings: Settings, session_timeout_s: float = SESSION_TIMEOUT_S) -> Iterator[Client]:
+def connected(
+    settings: Settings, session_timeout_s: float = SESSION_TIMEOUT_S, *, name: str = "coordctl"
+) -> Iterator[Client]:
     """Connect for the length of a command; a missing node is told with what is there instead.
+
+    Args:
+        name: What others see of us, where they look who holds something.
 
     Raises:
         CoordError: As the SDK does.
@@ -32,7 +37,7 @@ def connected(settings: Settings, session_timeout_s: float = SESSION_TIMEOUT_S) 
         session_timeout=session_timeout_s,
         request_timeout=settings.timeout_s,
         connect_timeout=settings.timeout_s,
-        name="coordctl",
+        name=name,
     )
     with client, _hints(client):
         yield client

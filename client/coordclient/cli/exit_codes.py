@@ -20,6 +20,10 @@ class ExitCode(IntEnum):
     CONFLICT = 5
     TIMEOUT = 6
     SESSION_LOST = 7
+    LOST = 123
+    NOT_GRANTED = 124
+    NOT_EXECUTABLE = 126
+    NOT_FOUND = 127
     INTERRUPTED = 130
 
 
@@ -33,7 +37,12 @@ Exit codes:
   5  conflict: node exists, other version, not empty, guard or check failed
   6  timed out; a write may or may not have been applied
   7  the session was lost
-  130  interrupted by Ctrl-C"""
+  123  the lock, permit or leadership was lost; the command was stopped
+  124  not granted: it was held for as long as --timeout says, or at all with --try
+  126  the command cannot be executed
+  127  the command was not found
+  130  interrupted by Ctrl-C
+With -- COMMAND the command's own exit code, and 128 + n if signal n ended it."""
 
 _BY_CLASS: Final[tuple[tuple[type[errors.CoordError], ExitCode], ...]] = (
     (errors.NoNodeError, ExitCode.NO_NODE),
@@ -44,6 +53,11 @@ _BY_CLASS: Final[tuple[tuple[type[errors.CoordError], ExitCode], ...]] = (
     (errors.GuardFailedError, ExitCode.CONFLICT),
     (errors.CheckFailedError, ExitCode.CONFLICT),
     (errors.TransactionError, ExitCode.CONFLICT),
+    (errors.MismatchError, ExitCode.CONFLICT),
+    (errors.InstanceTakenError, ExitCode.CONFLICT),
+    (errors.LockRevokedError, ExitCode.CONFLICT),
+    (errors.LockLostError, ExitCode.LOST),
+    (errors.RecipeTimeoutError, ExitCode.NOT_GRANTED),
     (errors.InvalidPathError, ExitCode.USAGE),
     (errors.InvalidArgumentError, ExitCode.USAGE),
     (errors.RequestTimeoutError, ExitCode.TIMEOUT),

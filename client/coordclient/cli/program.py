@@ -16,9 +16,11 @@ from coordclient.cli.changes import history, watch
 from coordclient.cli.cluster import session, status
 from coordclient.cli.command import Settings, apply_shared, shared_options
 from coordclient.cli.completion import completion
+from coordclient.cli.elections import elect
 from coordclient.cli.exit_codes import EXIT_CODE_HELP
 from coordclient.cli.leadership import leader
 from coordclient.cli.listing import ls, tree
+from coordclient.cli.locks import lock
 from coordclient.cli.membership import member
 from coordclient.cli.nodes import create, delete, get, set_value, stat
 from coordclient.cli.output import OUTPUT_FORMATS
@@ -49,6 +51,7 @@ def main() -> None:
     coordctl get /app/config
     coordctl ls -l /app
     coordctl watch -r /app                   follow changes until Ctrl-C
+    coordctl lock /locks/backup -- ./backup.sh
     """
     # A supervisor's SIGTERM ends a command like Ctrl-C: sessions are closed, ephemeral nodes go at once.
     signal.signal(signal.SIGTERM, _interrupt)
@@ -78,6 +81,7 @@ def _settings_of_environment(ctx: click.Context) -> Settings:
 
 _COMMANDS: tuple[click.Command, ...] = (
     ls, tree, get, set_value, create, delete, stat, watch, history,
+    lock, elect,
     status, member, leader, session, completion,
 )  # fmt: skip
 for command in _COMMANDS:

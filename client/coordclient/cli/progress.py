@@ -14,11 +14,11 @@ _CLEAR_LINE: Final = "\r\x1b[K"
 
 class ProgressLine:
     def __init__(self) -> None:
-        self._is_shown = sys.stderr.isatty()
+        self.is_shown = sys.stderr.isatty()
         self._text = ""
 
     def show(self, text: str) -> None:
-        if self._is_shown and text != self._text:
+        if self.is_shown and text != self._text:
             self._text = text
             sys.stderr.write(_CLEAR_LINE + text)
             sys.stderr.flush()
