@@ -31,6 +31,7 @@ from coordclient.errors import (
     MismatchError,
     NoChildrenForEphemeralsError,
     NodeExistsError,
+    NoInstanceError,
     NoNodeError,
     NotConnectedError,
     NotEmptyError,
@@ -56,7 +57,7 @@ from coordclient.recipes.service_registry import (
 )
 from coordclient.states import State
 from coordclient.transactions import AsyncTransaction
-from coordclient.types import Consistency, Event, EventType, Instance, Leader, Node, Stat
+from coordclient.types import Consistency, Event, EventType, Instance, Leader, Node, Stat, Status
 from coordclient.watches import WatchStream
 
 logging.getLogger("coordclient").addHandler(logging.NullHandler())
@@ -74,6 +75,7 @@ __all__ = [
     "Leader",
     "Node",
     "Stat",
+    "Status",
     "Watch",
     "WatchStream",
     "Transaction",
@@ -128,6 +130,7 @@ __all__ = [
     "AlreadyHeldError",
     "RecipeTimeoutError",
     "InstanceTakenError",
+    "NoInstanceError",
     "LockLostError",
     "LockRevokedError",
     "LockTimeoutError",

@@ -243,6 +243,20 @@ class InstanceTakenError(RecipeError):
     """Another session has registered an instance of this id."""
 
 
+class NoInstanceError(RecipeError):
+    """No instance of the service can be used at present.
+
+    Attributes:
+        name: The service.
+        why: What is known of its instances.
+    """
+
+    def __init__(self, name: str, why: str = "it has no instance") -> None:
+        super().__init__(f"no instance of {name!r} can be used: {why}")
+        self.name = name
+        self.why = why
+
+
 class CounterRangeError(RecipeError):
     """The counter would leave its range; nothing changed."""
 

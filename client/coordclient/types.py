@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from enum import IntEnum
+from enum import IntEnum, StrEnum
 from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 from coordproto.v1 import data_pb2
@@ -81,15 +81,27 @@ class Leader:
     token: int
 
 
+class Status(StrEnum):
+    """Whether an instance of a service can be used. The words are Consul's; each equals its text."""
+
+    PASSING = "passing"  # use it
+    WARNING = "warning"  # it works, but not well: use it if there is no better one
+    CRITICAL = "critical"  # it does not work, or nobody has checked it yet
+    DRAINING = "draining"  # it finishes what it has begun, and takes nothing new
+
+
 @dataclass(frozen=True, slots=True)
 class Instance:
     """One registered instance of a service.
 
     Attributes:
         payload: Whatever the instance published about itself; JSON types only.
-        status: "UP", or what the instance says of itself ("STARTING", "DRAINING", ...).
+        status: Whether it can be used, by its health checks and by its own word.
         registered_at_ms: When it registered, in ms since the epoch, by the service's clock.
         token: The transaction that registered it; tells two lives of one id apart.
+        tags: Words by which consumers choose, in the order in which they were given.
+        weight: Its share of the work, in proportion to that of the others; at least 1.
+        note: Why it has its status, for people: what the health check that decided it saw.
     """
 
     name: str
@@ -97,9 +109,12 @@ class Instance:
     address: str
     port: int
     payload: Mapping[str, Any] = field(default_factory=dict)  # JSON as the application chose it
-    status: str = "UP"
+    status: Status = Status.PASSING
     registered_at_ms: int = 0
     token: int = 0
+    tags: tuple[str, ...] = ()
+    weight: int = 1
+    note: str = ""
 
 
 @dataclass(frozen=True, slots=True)

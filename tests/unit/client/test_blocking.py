@@ -26,6 +26,7 @@ from coordclient import (
     NoNodeError,
     NotConnectedError,
     State,
+    Status,
     TransactionError,
     forks,
 )
@@ -273,8 +274,8 @@ def test_a_service(client: Client) -> None:
     assert next(views) == ()
     with client.services.register("api", "h", 1, payload={"zone": "a"}, id="x") as registration:
         assert [instance.id for instance in next(views)] == ["x"]
-        registration.update(status="DRAINING")
-        assert next(views)[0].status == "DRAINING"
+        registration.update(status=Status.DRAINING)
+        assert next(views)[0].status is Status.DRAINING
         assert client.services.discover("api")[0].payload == {"zone": "a"}
         with pytest.raises(InstanceTakenError):
             client.services.register("api", "h", 1, id="x")

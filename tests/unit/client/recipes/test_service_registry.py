@@ -7,7 +7,7 @@ import json
 
 import pytest
 
-from coordclient import AsyncClient, Instance, InstanceTakenError, InvalidArgumentError, State
+from coordclient import AsyncClient, Instance, InstanceTakenError, InvalidArgumentError, State, Status
 from tests.unit.client.conftest import Connect
 from tests.unit.client.eventually import eventually
 from tests.unit.client.fake_server import Code, FakeServer
@@ -22,7 +22,7 @@ async def test_an_instance_is_registered_found_and_taken_back(
     (instance,) = await client.services.discover("api")
 
     assert (instance.name, instance.id, instance.address, instance.port) == ("api", "x", "10.0.0.7", 8080)
-    assert (instance.payload, instance.status) == ({"zone": "a"}, "UP")
+    assert (instance.payload, instance.status) == ({"zone": "a"}, Status.PASSING)
     assert instance.token == server.tree.nodes[f"{DIRECTORY}/x"].stat.czxid
     assert server.tree.nodes[f"{DIRECTORY}/x"].stat.ephemeral_owner == client.session_id
     assert registration.is_registered
@@ -55,13 +55,13 @@ async def test_registering_ends_with_its_block(client: AsyncClient, server: Fake
 
 async def test_updates_are_published(client: AsyncClient) -> None:
     registration = await client.services.register("api", "h", 1, id="x")
-    await registration.update(status="DRAINING", payload={"load": 3})
+    await registration.update(status=Status.DRAINING, payload={"load": 3})
     (instance,) = await client.services.discover("api")
 
-    assert (instance.status, instance.payload, instance.address) == ("DRAINING", {"load": 3}, "h")
+    assert (instance.status, instance.payload, instance.address) == (Status.DRAINING, {"load": 3}, "h")
     await registration.close()
     with pytest.raises(InvalidArgumentError):
-        await registration.update(status="UP")
+        await registration.update(status=Status.PASSING)
 
 
 @pytest.mark.parametrize(
@@ -111,12 +111,12 @@ async def test_what_comes_back_is_what_was_announced_last(connect: Connect, serv
     server.is_silent = True
     server.drop_connections()
     await eventually(lambda: client.state is State.LOST)
-    await registration.update(status="DRAINING")
+    await registration.update(status=Status.DRAINING)
     server.expire(session_id)
     server.is_silent = False
     await eventually(lambda: server.names(DIRECTORY) == ["x"])
 
-    assert (await client.services.discover("api"))[0].status == "DRAINING"
+    assert (await client.services.discover("api"))[0].status == Status.DRAINING
 
 
 async def test_a_closed_registration_does_not_come_back(client: AsyncClient, server: FakeServer) -> None:
@@ -238,15 +238,15 @@ async def test_a_view_begins_with_what_is_there_and_follows(connect: Connect, se
     consumer, provider = await connect(), await connect()
     first = await provider.services.register("api", "h", 1, id="a")
     views = Views(consumer)
-    await eventually(lambda: views.last() == [("a", "UP")])
+    await eventually(lambda: views.last() == [("a", Status.PASSING)])
     await provider.services.register("api", "h", 2, id="b")
-    await eventually(lambda: views.last() == [("a", "UP"), ("b", "UP")])
-    await first.update(status="DRAINING")
-    await eventually(lambda: views.last() == [("a", "DRAINING"), ("b", "UP")])
+    await eventually(lambda: views.last() == [("a", Status.PASSING), ("b", Status.PASSING)])
+    await first.update(status=Status.DRAINING)
+    await eventually(lambda: views.last() == [("a", Status.DRAINING), ("b", Status.PASSING)])
     await first.close()
-    await eventually(lambda: views.last() == [("b", "UP")])
+    await eventually(lambda: views.last() == [("b", Status.PASSING)])
     server.expire(provider.session_id)
-    await eventually(lambda: len(views.seen) >= 6 and views.last() == [("b", "UP")])
+    await eventually(lambda: len(views.seen) >= 6 and views.last() == [("b", Status.PASSING)])
     await views.close()
 
 
@@ -257,15 +257,15 @@ async def test_a_view_is_kept_while_nobody_can_be_reached_and_then_catches_up(
     provider = await connect(session_timeout=3)
     registration = await provider.services.register("api", "h", 1, id="a")
     views = Views(consumer)
-    await eventually(lambda: views.last() == [("a", "UP")])
+    await eventually(lambda: views.last() == [("a", Status.PASSING)])
     server.is_silent = True
     server.drop_connections()
     await eventually(lambda: consumer.state is State.LOST)
-    assert views.last() == [("a", "UP")]
+    assert views.last() == [("a", Status.PASSING)]
     server.is_silent = False
-    await registration.update(status="DRAINING")
+    await registration.update(status=Status.DRAINING)
 
-    await eventually(lambda: views.last() == [("a", "DRAINING")])
+    await eventually(lambda: views.last() == [("a", Status.DRAINING)])
     await views.close()
 
 
@@ -273,11 +273,11 @@ async def test_a_view_is_read_anew_when_history_is_gone(connect: Connect, server
     consumer, provider = await connect(), await connect()
     await provider.services.register("api", "h", 1, id="a")
     views = Views(consumer)
-    await eventually(lambda: views.last() == [("a", "UP")])
+    await eventually(lambda: views.last() == [("a", Status.PASSING)])
     server.drop_connections()
     await provider.services.register("api", "h", 1, id="b")
     server.tree.zxid = server.history_begins_after = 100
     server.tree.changes.clear()
 
-    await eventually(lambda: views.last() == [("a", "UP"), ("b", "UP")])
+    await eventually(lambda: views.last() == [("a", Status.PASSING), ("b", Status.PASSING)])
     await views.close()
