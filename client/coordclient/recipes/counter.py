@@ -195,6 +195,7 @@ class CounterWriter:
         self._marker = f"{path}/{marker_name}"
         self._dice = dice or random.Random()
         self._waiting: list[Call] = []
+        self._batch: list[Call] = []  # what is being carried out
         self._work: asyncio.Task[None] | None = None
         self._known: Base | None = None  # what the last answer showed; somebody may have written since
 
@@ -203,22 +204,31 @@ class CounterWriter:
         call = Call(step, initial)
         self._waiting.append(call)
         if self._work is None:
-            self._work = self._client.janitor.start(self._work_off(), "counter")
+            self._begin()
         return call
 
     async def _work_off(self) -> None:
-        batch: list[Call] = []
-        try:
-            while batch := self._take():
-                try:
-                    await self._carry_out(batch)
-                except CoordError as error:
-                    self._known = None
-                    _fail(batch, error)
-        finally:
-            self._work = None
-            _fail([*batch, *self._waiting], ClientClosedError())
-            self._waiting.clear()
+        while batch := self._take():
+            self._batch = batch
+            try:
+                await self._carry_out(batch)
+            except CoordError as error:
+                self._known = None
+                _fail(batch, error)
+
+    def _begin(self) -> None:
+        self._work = self._client.janitor.start(self._work_off(), "counter")
+        self._work.add_done_callback(self._work_ended)
+
+    def _work_ended(self, work: asyncio.Task[None]) -> None:
+        """Go on with what came just now; or the client was closed, perhaps before anything was begun."""
+        self._work = None
+        batch, self._batch = self._batch, []
+        _fail(batch, ClientClosedError())
+        if work.cancelled():
+            _fail(self._take(), ClientClosedError())
+        elif self._waiting:
+            self._begin()
 
     def _take(self) -> list[Call]:
         """Return the calls that wait and that somebody still waits for."""
