@@ -284,7 +284,17 @@ def _check_amounts(config: ServerConfig) -> None:
 
 def _check_relations(config: ServerConfig) -> None:
     """Refuse settings that are fine alone and wrong together."""
-    rules = (
+    for holds, rule in (*_rules_of_time(config), *_rules_of_size(config)):
+        if not holds:
+            raise ConfigError(f"{rule} ({_figures(config, rule)})")
+    addresses = (config.listen, config.peer_listen, config.admin_listen)
+    for position, address in enumerate(addresses):
+        if address in addresses[:position] and not address.endswith(":0"):
+            raise ConfigError(f"listen, peer_listen and admin_listen must differ; {address} is there twice")
+
+
+def _rules_of_time(config: ServerConfig) -> tuple[tuple[bool, str], ...]:
+    return (
         (config.heartbeat_ms % config.tick_ms == 0, "heartbeat_ms must be a multiple of tick_ms"),
         (config.election_ms % config.tick_ms == 0, "election_ms must be a multiple of tick_ms"),
         (
@@ -307,6 +317,11 @@ def _check_relations(config: ServerConfig) -> None:
             config.session_timeout_ms_min <= config.session_timeout_ms_max,
             "session_timeout_ms_min must not be above session_timeout_ms_max",
         ),
+    )
+
+
+def _rules_of_size(config: ServerConfig) -> tuple[tuple[bool, str], ...]:
+    return (
         (
             config.value_bytes_max <= _HARD_LIMITS.value_bytes,
             f"value_bytes_max must not be above {_HARD_LIMITS.value_bytes}",
@@ -336,13 +351,6 @@ def _check_relations(config: ServerConfig) -> None:
             "log_keep_entries must be below log_trim_entries",
         ),
     )
-    for holds, rule in rules:
-        if not holds:
-            raise ConfigError(f"{rule} ({_figures(config, rule)})")
-    addresses = (config.listen, config.peer_listen, config.admin_listen)
-    for position, address in enumerate(addresses):
-        if address in addresses[:position] and not address.endswith(":0"):
-            raise ConfigError(f"listen, peer_listen and admin_listen must differ; {address} is there twice")
 
 
 def _figures(config: ServerConfig, rule: str) -> str:

@@ -16,6 +16,7 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from coordsvc.testing.errors import TestServerError
+from coordsvc.testing.link import FaultyLink
 from coordsvc.testing.members import InProcessMember, quick_config
 from coordsvc.testing.ports import HOST, free_ports
 
@@ -40,12 +41,19 @@ class AsyncServer:
         self._settings = settings
         self._directory: Path | None = None
         self._member: InProcessMember | None = None
-        self._endpoint = ""
+        self._link: FaultyLink | None = None
+
+    @property
+    def link(self) -> FaultyLink:
+        """What stands between clients and the server: cut it, hold it, let it lose a reply."""
+        if self._link is None:
+            raise TestServerError("the server was not started: use it in a `with` statement")
+        return self._link
 
     @property
     def endpoints(self) -> str:
-        """What clients connect to."""
-        return self._endpoint
+        """What clients connect to: the link in front of the server, which can be cut."""
+        return self.link.address
 
     @property
     def is_running(self) -> bool:
@@ -53,12 +61,18 @@ class AsyncServer:
 
     async def __aenter__(self) -> Self:
         self._directory = Path(tempfile.mkdtemp(prefix="coordsvc-test-"))
-        client_port, peer_port = free_ports(2)
-        config = quick_config(self._directory / "data", client_port, peer_port, **self._settings)
-        self._endpoint = f"{HOST}:{client_port}"
+        client_port, peer_port, link_port = free_ports(3)
+        link = FaultyLink(f"{HOST}:{client_port}", f"{HOST}:{link_port}")
+        settings = {"advertise_client": link.address} | self._settings
+        config = quick_config(self._directory / "data", client_port, peer_port, **settings)
         self._member = InProcessMember(config)
         try:
             await self._member.start()
+            try:
+                self._link = await link.__aenter__()
+            except BaseException:
+                await self._member.stop()
+                raise
         except BaseException:
             self._remove_directory()
             raise
@@ -68,6 +82,7 @@ class AsyncServer:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         try:
+            await self.link.__aexit__(kind, error, trace)
             await self._inside.stop()
         finally:
             self._remove_directory()
