@@ -53,8 +53,11 @@ def main() -> None:
     coordctl watch -r /app                   follow changes until Ctrl-C
     coordctl lock /locks/backup -- ./backup.sh
     """
-    # A supervisor's SIGTERM ends a command like Ctrl-C: sessions are closed, ephemeral nodes go at once.
-    signal.signal(signal.SIGTERM, _interrupt)
+    # A supervisor's SIGTERM, or the end of the terminal, ends a command like Ctrl-C: sessions are closed,
+    # ephemeral nodes go at once. What is ignored from the start (nohup) stays ignored.
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, _interrupt)
 
 
 def _interrupt(_number: int, _frame: FrameType | None) -> None:
