@@ -136,11 +136,13 @@ class Details:
         who: The client, host, process and weight, as JSON has them.
         is_marked: It was granted.
         revocation: Why somebody asks it to let go; None if nobody does.
+        token: Its fencing token, if that is not the transaction which made the node.
     """
 
     who: dict[str, Any]  # JSON as it was read
     is_marked: bool = False
     revocation: str | None = None
+    token: int | None = None
 
     def encoded(self) -> bytes:
         value = dict(self.who)
@@ -148,6 +150,8 @@ class Details:
             value["held"] = True
         if self.revocation is not None:
             value["revoke"] = self.revocation
+        if self.token is not None:
+            value["token"] = self.token
         return json.dumps(value).encode()
 
     @property
@@ -182,7 +186,9 @@ def read_details(value: bytes) -> Details:
         who = {}
     is_marked = who.pop("held", False) is True
     revocation = who.pop("revoke", None)
-    return Details(who, is_marked, None if revocation is None else str(revocation))
+    token = _integer(who, "token", 0) or None
+    who.pop("token", None)
+    return Details(who, is_marked, None if revocation is None else str(revocation), token)
 
 
 def _integer(who: dict[str, Any], key: str, default: int) -> int:
@@ -220,12 +226,15 @@ def is_grave(node: Node) -> bool:
 
 def contender_of(position: Position, node: Node, *, is_holder: bool) -> Contender:
     """Describe a contender for people."""
-    who = read_details(node.value).who
-    is_permit = position.kind == PERMIT
+    details = read_details(node.value)
+    who = details.who
+    token = details.token or node.stat.czxid
+    if position.kind == PERMIT:
+        token = node.stat.mzxid if position.is_marked else 0
     return Contender(
         path=node.path,
         sequence=position.sequence,
-        token=node.stat.czxid if not is_permit else node.stat.mzxid if position.is_marked else 0,
+        token=token,
         session_id=node.stat.ephemeral_owner,
         client=str(who.get("client", "")),
         host=str(who.get("host", "")),

@@ -16,6 +16,7 @@ from dataclasses import replace
 from coordclient.errors import (
     BadVersionError,
     ClientClosedError,
+    CompareFailedError,
     CoordError,
     InvalidArgumentError,
     InvalidPathError,
@@ -49,6 +50,7 @@ from coordclient.states import State
 from coordclient.types import Created, Event, EventType, Node, Stat
 from coordclient.watch_records import STREAM_RECURSIVE, WatchRecord
 
+_DELETED = "its node was deleted"
 Rule = Callable[[Position, Sequence[Position]], Obstacle | None]
 
 
@@ -63,7 +65,7 @@ class Place(Grant):
 
     def __init__(self, client: Operations, created: Created, details: Details) -> None:
         stat = created.stat
-        super().__init__(client, created.path, stat.czxid, stat.ephemeral_owner)
+        super().__init__(client, created.path, stat.czxid, stat.ephemeral_owner, token=details.token)
         position = position_of(last_part(created.path))
         assert position is not None, "we made this name"
         self.position = replace(position, weight=details.weight)
@@ -113,6 +115,56 @@ class Place(Grant):
             self.details, self.version = marked, stat.version
             return stat.mzxid
 
+    async def become(
+        self, kind: str, *, linger: float, token: int | None, if_unchanged: Node | None = None
+    ) -> Place | None:
+        """Make a contender of another kind of this one, at its position, in one transaction.
+
+        Args:
+            token: Of the successor. It must lie between those who held before and those who wait. None: the
+                transaction itself, if nobody waits.
+            if_unchanged: The root: nobody must have come or gone since. If somebody has, None is returned,
+                and this place is held as before.
+
+        Raises:
+            LockLostError: This place was lost before.
+        """
+        if self.lost:
+            raise self.error()
+        root, _, name = self.path.rpartition("/")
+        path = f"{root}/{new_name_prefix(kind)}{name.rpartition('-')[2]}"
+        details = replace(self.details, is_marked=linger > 0, revocation=None, token=token)
+        transaction = self._client.transaction(timeout=FOREVER)
+        if if_unchanged is not None:
+            transaction.compare(root, "pzxid", "==", if_unchanged.stat.pzxid)
+        transaction.check(self.path, czxid=self._czxid)
+        transaction.delete(self.path)
+        transaction.create(path, details.encoded(), ephemeral=True, linger=linger)
+        self._stop_watching()  # It is we who delete the node now.
+        try:
+            created = (await transaction.commit())[-1]
+            assert isinstance(created, Created)
+            successor = Place(self._client, created, details)
+            if await successor.watch_over():
+                self._is_released = True
+                return successor
+        except CompareFailedError:
+            await self._stay()
+            return None
+        except SessionExpiredError:
+            self.lose("its session is gone")
+        except (TransactionError, ClientClosedError) as error:
+            self.lose("the client was closed" if isinstance(error, ClientClosedError) else _DELETED)
+        self.lose(_DELETED)  # Only the first reason counts.
+        raise self.error()
+
+    async def _stay(self) -> None:
+        """Watch over the node again, which is still the one that we hold."""
+        try:
+            await self.watch_over()
+        except (SessionExpiredError, ClientClosedError):
+            self.lose("its session is gone")
+
 
 class Contest:
     """How one recipe contends at one path.
@@ -135,9 +187,14 @@ class Contest:
         """Return what `mine` has to wait for, or None. Decides by what was last looked at; no I/O."""
         return self._rule(mine, others)
 
-    def is_holder(self, position: Position, others: Sequence[Position]) -> bool:
-        """Return whether a contender holds."""
-        return self.obstacle(position, others) is None
+    def holders(self, positions: Sequence[Position]) -> list[Position]:
+        """Return who holds, of contenders in order: those at the head of the queue who wait for nobody."""
+        found: list[Position] = []
+        for position in positions:
+            if self.obstacle(position, found) is not None:
+                break
+            found.append(position)
+        return found
 
     def new_place(self, created: Created, details: Details) -> Place:
         return Place(self.client, created, details)
@@ -179,11 +236,8 @@ class Contest:
     async def contenders(self) -> list[Contender]:
         """Return everybody who holds or waits, in order."""
         found = await self.standing()
-        contenders = []
-        for position, node in found:
-            others = [other for other, _ in found if other is not position]
-            contenders.append(contender_of(position, node, is_holder=self.is_holder(position, others)))
-        return contenders
+        holders = set(self.holders([position for position, _ in found]))
+        return [contender_of(position, node, is_holder=position in holders) for position, node in found]
 
     async def ask_to_release(self, contender: Contender, reason: str) -> bool:
         """Write into a contender's node that it should let go. Return whether it was there."""
@@ -285,9 +339,10 @@ class Attempt:
             # The service removes a root when its last contender has gone, ours among them.
             raise self._gone(place) from None
         mine = place.position
-        others = [position for position in positions if position.name not in {mine.name, *self._passed}]
         if place.lost or all(position.name != mine.name for position in positions):
             raise self._gone(place)
+        left_out = {mine.name, *self._passed}
+        others = [position for position in positions if position.name not in left_out]
         return self._contest.obstacle(mine, others)
 
     async def _wait_for(self, obstacle: Obstacle) -> None:

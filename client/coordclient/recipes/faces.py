@@ -31,6 +31,12 @@ class BlockingFace(Protocol):
     def asynchronous(self) -> Operations: ...  # pragma: no cover
 
 
+def abandon(grant: Grant | None) -> None:
+    """Undo what came too late for the thread that had asked for it: for `Portal.run(undo=...)`."""
+    if grant is not None:
+        grant.abandon()
+
+
 def iterate(portal: Portal, source: AsyncIterator[T]) -> Iterator[T]:
     """Iterate over an asynchronous generator from a thread."""
 

@@ -10,6 +10,7 @@ Rule of this file: bookkeeping happens at once, on the event loop; only the cont
 from __future__ import annotations
 
 import asyncio
+import threading
 from typing import TypeAlias
 from weakref import WeakKeyDictionary
 
@@ -27,10 +28,15 @@ class Hold:
     def __init__(self, client: Operations, path: str, owner: object, place: Place) -> None:
         self.place = place
         self.levels = 0
+        self.owner = owner
         self._holds = _holds.setdefault(client, {})
         self._key = (path, owner)
+        self.remember()
+
+    def remember(self) -> None:
+        """The owner is found to hold this, until it is given back or lost."""
         self._holds[self._key] = self
-        place.lost.add_callback(self.forget)
+        self.place.lost.add_callback(self.forget)
 
     def leave(self) -> asyncio.Task[None] | None:
         """End one level; with the last one the place is given back."""
@@ -51,6 +57,16 @@ class Hold:
 def find_hold(client: Operations, path: str, owner: object) -> Hold | None:
     """Return what an owner holds at a path; None if nothing, or if it has been lost."""
     return _holds.get(client, {}).get((path, owner))
+
+
+def owner_or_task(owner: object) -> object:
+    """Return the owner, by default the task that runs: the task itself, for a number may be used again."""
+    return asyncio.current_task() if owner is None else owner
+
+
+def owner_or_thread(owner: object) -> object:
+    """Return the owner, by default the thread that runs."""
+    return threading.current_thread() if owner is None else owner
 
 
 class Level(Grant):

@@ -9,18 +9,16 @@ Rule of this file: it knows owners and levels; the queue is in `contention`.
 
 from __future__ import annotations
 
-import asyncio
-import threading
 from types import TracebackType
 
 from coordclient.errors import AlreadyHeldError, LockTimeoutError
 from coordclient.operations import Operations
+from coordclient.recipes.blocks import AsyncBlocks, Blocks
 from coordclient.recipes.contenders import LOCK, Contender, behind_all
 from coordclient.recipes.contention import Contest, attempt, check_lock_delay, check_root
 from coordclient.recipes.deadlines import deadline
-from coordclient.recipes.faces import BlockingFace, BlockingGrant
-from coordclient.recipes.grants import Grant
-from coordclient.recipes.holds import Hold, Level, find_hold
+from coordclient.recipes.faces import BlockingFace, BlockingGrant, abandon
+from coordclient.recipes.holds import Hold, Level, find_hold, owner_or_task, owner_or_thread
 from coordclient.recipes.signals import BlockingSignal, Signal
 
 
@@ -84,7 +82,7 @@ class AsyncLock:
         self._timeout = timeout
         self._is_reentrant = reentrant
         self._contest = Contest(client, path, LOCK, behind_all, lock_delay=lock_delay)
-        self._entered: dict[asyncio.Task[object] | None, list[AsyncLockHandle]] = {}
+        self._blocks: AsyncBlocks[AsyncLockHandle] = AsyncBlocks()
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.path}>"
@@ -101,7 +99,7 @@ class AsyncLock:
             LockRevokedError: Somebody deleted our place in the queue.
             AlreadyHeldError: This owner holds it, on this client, and it is not reentrant.
         """
-        owner = _owner(owner)
+        owner = owner_or_task(owner)
         level = self._further_level(owner)
         if level is not None:
             return level
@@ -118,7 +116,7 @@ class AsyncLock:
 
         For an owner that holds it already: a further level if the lock is reentrant, else None.
         """
-        owner = _owner(owner)
+        owner = owner_or_task(owner)
         try:
             level = self._further_level(owner)
         except AlreadyHeldError:
@@ -166,24 +164,12 @@ class AsyncLock:
         return False
 
     async def __aenter__(self) -> AsyncLockHandle:
-        handle = await self.acquire(timeout=self._timeout)
-        await handle.__aenter__()
-        self._entered.setdefault(asyncio.current_task(), []).append(handle)
-        return handle
+        return await self._blocks.enter(await self.acquire(timeout=self._timeout))
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        task = asyncio.current_task()
-        handles = self._entered[task]
-        handle = handles.pop()
-        if not handles:
-            del self._entered[task]
-        await handle.__aexit__(kind, error, trace)
-
-
-def _owner(owner: object) -> object:
-    return asyncio.current_task() if owner is None else owner
+        await self._blocks.leave(kind, error, trace)
 
 
 # ---------------------------------------------------------------------------------------------
@@ -226,7 +212,7 @@ class Lock:
         self._portal = client.portal
         self._lock = AsyncLock(client.asynchronous, path, reentrant=reentrant, lock_delay=lock_delay)
         self._timeout = timeout
-        self._entered: dict[threading.Thread, list[LockHandle]] = {}
+        self._blocks: Blocks[LockHandle] = Blocks()
 
     def __repr__(self) -> str:
         return f"<Lock {self.path}>"
@@ -237,12 +223,12 @@ class Lock:
         `owner` is by default the thread that calls. AlreadyHeldError if it holds the lock, on this client,
         and the lock is not reentrant.
         """
-        work = self._lock.acquire(timeout=timeout, owner=_thread(owner))
-        return LockHandle(self._portal, self._portal.run(work, undo=Grant.abandon))
+        work = self._lock.acquire(timeout=timeout, owner=owner_or_thread(owner))
+        return LockHandle(self._portal, self._portal.run(work, undo=abandon))
 
     def try_acquire(self, *, owner: object = None) -> LockHandle | None:
         """Return the lock if it is free, else None."""
-        grant = self._portal.run(self._lock.try_acquire(owner=_thread(owner)), undo=abandon_any)
+        grant = self._portal.run(self._lock.try_acquire(owner=owner_or_thread(owner)), undo=abandon)
         return None if grant is None else LockHandle(self._portal, grant)
 
     def contenders(self) -> list[Contender]:
@@ -254,25 +240,9 @@ class Lock:
         return self._portal.run(self._lock.request_revoke(reason))
 
     def __enter__(self) -> LockHandle:
-        handle = self.acquire(timeout=self._timeout)
-        self._entered.setdefault(threading.current_thread(), []).append(handle)
-        return handle
+        return self._blocks.enter(self.acquire(timeout=self._timeout))
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        thread = threading.current_thread()
-        handle = self._entered[thread].pop()
-        if not self._entered[thread]:
-            del self._entered[thread]
-        handle.__exit__(kind, error, trace)
-
-
-def _thread(owner: object) -> object:
-    return threading.current_thread() if owner is None else owner
-
-
-def abandon_any(grant: Grant | None) -> None:
-    """Undo what came too late for whoever had asked for it."""
-    if grant is not None:
-        grant.abandon()
+        self._blocks.leave(kind, error, trace)
