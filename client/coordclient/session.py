@@ -63,6 +63,7 @@ class SessionCore:
         self._refusals = 0
         self._is_moving = False  # nobody need know of a change of connection that succeeds at once
         self._close_wanted = False
+        self._is_closing = False
 
     def __repr__(self) -> str:
         return (
@@ -109,8 +110,8 @@ class SessionCore:
         self.watches.cancel(record, self._answered_zxid)
 
     def close(self) -> None:
-        """End the session once everything that was submitted has been sent."""
-        self._close_wanted = True
+        """End the session once everything that was submitted has been sent. No other one follows it."""
+        self._close_wanted = self._is_closing = True
 
     # -----------------------------------------------------------------------------------------
     # Connection
@@ -139,6 +140,7 @@ class SessionCore:
             self.is_attached = False
             self._renewal.detached()
             self.pipeline.detached()
+            self._close_wanted = self._is_closing  # Whether the service heard it is not known.
         if not self._is_moving and self.state is State.CONNECTED:
             self._change_state(State.SUSPENDED)
 
@@ -327,6 +329,8 @@ class SessionCore:
         self._renewal.lost()
         self._fail_everything(SessionExpiredError, reason)
         self._change_state(State.LOST)
+        if self._is_closing:
+            self.give_up()
 
     def give_up(self) -> None:
         """The client is closed: nothing more will be sent or expected."""

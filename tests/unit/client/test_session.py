@@ -430,6 +430,23 @@ def test_closing_comes_after_everything_that_was_submitted(attached: CoreDriver)
     assert attached.states() == [State.CLOSED]
 
 
+def test_a_close_that_is_cut_off_is_said_again(attached: CoreDriver) -> None:
+    attached.core.close()
+    assert attached.sent().close
+    attached.reconnect()
+    assert attached.sent().close
+
+
+def test_a_session_that_ends_while_it_is_closed_is_followed_by_none(attached: CoreDriver) -> None:
+    """Else a new one would be opened, and left behind until it expires."""
+    attached.core.close()
+    attached.sent()
+    error = data_pb2.Error(code=data_pb2.SESSION_EXPIRED, message="it has ended")
+    attached.say(error=error)
+    assert attached.core.state is State.CLOSED
+    assert attached.core.transitions[-2:] == [State.LOST, State.CLOSED]
+
+
 def test_giving_up_fails_what_is_pending(attached: CoreDriver) -> None:
     attached.submit_get()
     attached.core.give_up()
