@@ -1,4 +1,4 @@
-"""`coordctl status` and `coordctl session list`: what an operator asks the members."""
+"""`coordctl status` and `coordctl session`: what an operator asks the members."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from coordclient.cli.command import ServiceCommand, Settings
 from coordclient.cli.exit_codes import ExitCode
 from coordclient.cli.output import Data, age, print_data, print_table, session_name
 from coordclient.cli.service_calls import EndpointStatus, ask_sessions, ask_status, known_members
+from coordclient.cli.session_expiry import expire_session
 from coordproto.v1 import coordination_pb2
 
 _STATUS_COLUMNS = (
@@ -154,7 +155,10 @@ def _verdict(statuses: list[EndpointStatus], leader: str) -> str:
 
 @click.group()
 def session() -> None:
-    """Look at the sessions of clients."""
+    """Look at the sessions of clients, and end them."""
+
+
+session.add_command(expire_session)
 
 
 @session.command("list", cls=ServiceCommand)
