@@ -22,9 +22,10 @@ from coordclient.errors import (
     SessionExpiredError,
 )
 from coordclient.operations import Operations
+from coordclient.recipes.deadlines import FOREVER
 from coordclient.recipes.faces import BlockingGrant
 from coordclient.recipes.grants import Grant
-from coordclient.recipes.queue_backlog import FOREVER, Backlog
+from coordclient.recipes.queue_backlog import Backlog
 from coordclient.recipes.queue_names import Envelope, delay_ms_of, pack
 from coordclient.recipes.receipts import (
     ChangedError,

@@ -15,8 +15,9 @@ from dataclasses import dataclass
 
 from coordclient.errors import NoNodeError, RecipeTimeoutError
 from coordclient.operations import Operations
+from coordclient.recipes.deadlines import FOREVER, deadline
 from coordclient.recipes.faces import BlockingFace
-from coordclient.recipes.queue_backlog import FOREVER, Backlog, waiting_at_most
+from coordclient.recipes.queue_backlog import Backlog
 from coordclient.recipes.queue_names import (
     Envelope,
     Layout,
@@ -118,7 +119,7 @@ class AsyncQueue:
     async def take(self, timeout: float | None) -> Taken:
         """For the face for threads: like `get`, with what it needs to put the item back."""
         if timeout is None or timeout > 0:
-            async with waiting_at_most(timeout, self.path):
+            async with deadline(timeout, self.path):
                 return await self._backlog.first(self._take)
         taken = await self.try_take()
         if taken is None:
@@ -136,12 +137,12 @@ class AsyncQueue:
 
     async def try_take(self) -> Taken | None:
         """For the face for threads: like `try_get`, with what it needs to put the item back."""
-        async with waiting_at_most(self._client.request_timeout, self.path):
+        async with deadline(self._client.request_timeout, self.path):
             return await self._backlog.try_first(self._take)
 
     async def peek(self) -> QueueItem | None:
         """Return the item that would be taken next, and leave it there; None if there is none."""
-        async with waiting_at_most(self._client.request_timeout, self.path):
+        async with deadline(self._client.request_timeout, self.path):
             node = await self._backlog.try_first(self._read)
         if node is None:
             return None
@@ -150,7 +151,7 @@ class AsyncQueue:
 
     async def size(self) -> int:
         """Return how many items there are, delayed ones included."""
-        async with waiting_at_most(self._client.request_timeout, self.path):
+        async with deadline(self._client.request_timeout, self.path):
             return await self._backlog.count()
 
     # -----------------------------------------------------------------------------------------

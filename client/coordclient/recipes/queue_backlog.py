@@ -12,8 +12,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import math
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import TypeVar
 
 from coordclient.errors import (
@@ -21,11 +20,11 @@ from coordclient.errors import (
     CoordError,
     LockRevokedError,
     NoNodeError,
-    RecipeTimeoutError,
     RequestTimeoutError,
     SessionExpiredError,
 )
 from coordclient.operations import Operations
+from coordclient.recipes.deadlines import FOREVER
 from coordclient.recipes.lock import AsyncLock, AsyncLockHandle
 from coordclient.recipes.queue_names import (
     Envelope,
@@ -55,7 +54,6 @@ from coordclient.watch_records import STREAM_RECURSIVE, WatchRecord
 
 T = TypeVar("T")
 Take = Callable[[str], Awaitable[T | None]]  # takes the ready item of this name; None: it has changed or gone
-FOREVER = math.inf
 UNDO_SECONDS = 1.0  # how long a cancelled caller is kept for what it had just taken to be given back
 
 
@@ -176,7 +174,6 @@ class Backlog:
                 continue
             stat = await self._client.exists(f"{self.layout.delayed}/{name}", timeout=FOREVER)
             if stat is not None:
-                self._time.learn(stat.ctime)
                 self._due_ms[name] = stat.ctime + delay_ms
 
     def seconds_until_due(self) -> float:
@@ -326,18 +323,3 @@ async def _undo(taking: asyncio.Task[T | None], undo: Callable[[T], Coroutine[No
 
 async def _nothing() -> list[str]:
     return []
-
-
-@asynccontextmanager
-async def waiting_at_most(timeout: float | None, path: str) -> AsyncIterator[None]:
-    """Bound the body; RecipeTimeoutError comes out when the time is over."""
-    scope = asyncio.timeout(None if timeout == FOREVER else timeout)
-    try:
-        async with scope:
-            yield
-    except TimeoutError:
-        if not scope.expired():
-            raise
-        raise RecipeTimeoutError(
-            f"there was nothing to take at {path} within {timeout:g} s", path=path
-        ) from None

@@ -10,7 +10,6 @@ Rule of this file: an attempt is repeated only once it is certain that it was no
 
 from __future__ import annotations
 
-import math
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -27,10 +26,10 @@ from coordclient.errors import (
     TransactionError,
 )
 from coordclient.operations import Operations
+from coordclient.recipes.deadlines import FOREVER
 from coordclient.transactions import AsyncTransaction, TransactionBuilder
 from coordclient.types import Created, Guard, OperationResult
 
-FOREVER = math.inf
 RECEIPT_SECONDS = 3600.0
 _CHANGED = (NoNodeError, NodeExistsError, CheckFailedError, BadVersionError)
 _TRUSTED_SECONDS = RECEIPT_SECONDS * 0.9  # a receipt that is not there after this may have been removed

@@ -1,7 +1,7 @@
 """The time of the service, as far as a client can know it: a bound from below.
 
-Every write is stamped with the service's clock, which never goes back. A client that has seen a stamp knows
-that it is now at least that late there, and its own clock says how much time has passed since.
+Every write is stamped with the service's clock, which never goes back. A client whose write has just been
+answered knows that it is at least that late there, and its own clock says how much time has passed since.
 
 Rule of this file: never early. What is estimated only says when to ask; a write's own stamp decides.
 """
@@ -12,12 +12,14 @@ import math
 
 from coordclient import clock
 from coordclient.operations import Operations
-
-FOREVER = math.inf
+from coordclient.recipes.deadlines import FOREVER
 
 
 class ServiceTime:
-    """Estimates the service's clock from the stamps of nodes."""
+    """Estimates the service's clock from the stamps of our own writes.
+
+    The stamp of a node that somebody else wrote would be a bound, too, but may be hours old.
+    """
 
     def __init__(self) -> None:
         self._offset_ms = -math.inf  # the service's clock minus ours, at least
@@ -26,12 +28,8 @@ class ServiceTime:
     def is_known(self) -> bool:
         return self._offset_ms > -math.inf
 
-    def learn(self, stamp_ms: int) -> None:
-        """Take note of a stamp (`ctime` or `mtime`, in ms since the epoch) that the service has given."""
-        self._offset_ms = max(self._offset_ms, stamp_ms - clock.now() * 1000)
-
     def now_ms(self) -> float:
-        """Return the service's time: at least this late, if the clocks run equally fast."""
+        """Return the service's time: it is at least this late there, if the clocks run equally fast."""
         return clock.now() * 1000 + self._offset_ms
 
     def seconds_until(self, due_ms: float) -> float:

@@ -21,9 +21,10 @@ from functools import partial
 from coordclient.errors import InvalidArgumentError, NoNodeError, RecipeTimeoutError
 from coordclient.operations import Operations
 from coordclient.recipes.claims import AsyncClaim, Claim, ClaimedItem
+from coordclient.recipes.deadlines import FOREVER, deadline
 from coordclient.recipes.faces import BlockingFace
 from coordclient.recipes.grants import Grant
-from coordclient.recipes.queue_backlog import FOREVER, Backlog, waiting_at_most
+from coordclient.recipes.queue_backlog import Backlog
 from coordclient.recipes.queue_names import (
     Envelope,
     Layout,
@@ -140,7 +141,7 @@ class AsyncWorkQueue:
             RecipeTimeoutError: There was nothing to claim within `timeout` seconds.
         """
         if timeout is None or timeout > 0:
-            async with waiting_at_most(timeout, self.path):
+            async with deadline(timeout, self.path):
                 return await self._backlog.first(self._claim)
         claim = await self.try_claim()
         if claim is None:
@@ -153,7 +154,7 @@ class AsyncWorkQueue:
         Raises:
             RecipeTimeoutError: The service did not answer within the client's `request_timeout`.
         """
-        async with waiting_at_most(self._client.request_timeout, self.path):
+        async with deadline(self._client.request_timeout, self.path):
             return await self._backlog.try_first(self._claim)
 
     async def consume(self) -> AsyncIterator[AsyncClaim]:
@@ -212,7 +213,7 @@ class AsyncWorkQueue:
 
     async def size(self) -> int:
         """Return how many items there are: those that wait, are delayed, or are claimed; no dead letters."""
-        async with waiting_at_most(self._client.request_timeout, self.path):
+        async with deadline(self._client.request_timeout, self.path):
             return await self._backlog.count()
 
     async def claims(self) -> list[ClaimInfo]:
