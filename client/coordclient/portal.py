@@ -139,6 +139,10 @@ forks.forget_in_child(_forget)
 def _report(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
     # gRPC's poller is shared by the loops of a process and wakes the wrong one now and then
     # (github.com/grpc/grpc/issues/25364): harmless, and nobody can do anything about it.
-    if isinstance(context.get("exception"), BlockingIOError):
+    error = context.get("exception")
+    if isinstance(error, BlockingIOError):
+        return
+    # The same poller hands an answer to a loop that has ended meanwhile; that loop's error comes out here.
+    if isinstance(error, RuntimeError) and str(error) == "Event loop is closed":
         return
     loop.default_exception_handler(context)
