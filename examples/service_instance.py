@@ -20,7 +20,8 @@ def run(port: int, endpoints: str) -> None:
         registration = client.services.register("api", "127.0.0.1", port, payload={"zone": "a"})
         print(f"registered port={port}", flush=True)
         stop.wait()
-        registration.close()
+        # Consumers hear that nothing new should come, and what is under way may end. Then it is taken back.
+        registration.drain(seconds=0.2)
 
 
 if __name__ == "__main__":
