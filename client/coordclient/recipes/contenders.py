@@ -256,9 +256,9 @@ def behind_all(mine: Position, others: Sequence[Position]) -> Obstacle | None:
 
 
 def behind_writers(mine: Position, others: Sequence[Position]) -> Obstacle | None:
-    """Read and write: a writer is behind all, a reader behind the nearest writer before it."""
+    """Read and write: a writer is behind all, a reader behind the nearest before it that is no reader."""
     if mine.kind == READ:
-        others = [other for other in others if other.kind == WRITE]
+        others = [other for other in others if other.kind != READ]
     return _behind(mine, others)
 
 
