@@ -5,10 +5,8 @@ Rule of this file: nothing of a server outlives its block, and what goes wrong i
 
 from __future__ import annotations
 
-import asyncio
 import shutil
 import tempfile
-import threading
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -17,8 +15,10 @@ from typing import Any, Self, TypeVar
 
 from coordsvc.testing.errors import TestServerError
 from coordsvc.testing.link import FaultyLink
+from coordsvc.testing.link_controls import Link
 from coordsvc.testing.members import InProcessMember, quick_config
 from coordsvc.testing.ports import HOST, free_ports
+from coordsvc.testing.threads import LoopThread
 
 T = TypeVar("T")
 
@@ -140,59 +140,57 @@ class Server:
     def __init__(self, **settings: Any) -> None:
         """Prepare the server; `settings` as for `AsyncServer`."""
         self._settings = settings
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._thread: threading.Thread | None = None
+        self._thread: LoopThread | None = None
         self._server: AsyncServer | None = None
 
     @property
     def endpoints(self) -> str:
-        """What clients connect to."""
+        """What clients connect to: the link in front of the server, which can be cut."""
         return self._inside.endpoints
+
+    @property
+    def link(self) -> Link:
+        """What stands between clients and the server: cut it, hold it, let it lose a reply."""
+        return Link(self._running_thread, self._inside.link)
 
     @property
     def is_running(self) -> bool:
         return self._server is not None and self._server.is_running
 
     def __enter__(self) -> Self:
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(
-            target=self._loop.run_forever, name="coordsvc test server", daemon=True
-        )
-        self._thread.start()
+        self._thread = LoopThread("coordsvc test server")
         try:
-            self._run(self._open())
+            self._server = self._thread.run(self._open())
         except BaseException:
-            self._end_loop()
+            self._end_thread()
             raise
         return self
 
-    async def _open(self) -> None:
-        server = AsyncServer(**self._settings)
-        await server.__aenter__()
-        self._server = server
+    async def _open(self) -> AsyncServer:
+        return await AsyncServer(**self._settings).__aenter__()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        server, self._server = self._inside, None
+        server = self._inside
         try:
             self._run(server.__aexit__(kind, error, trace))
         finally:
-            self._end_loop()
+            self._server = None
+            self._end_thread()
 
-    def _end_loop(self) -> None:
-        assert self._loop is not None
-        assert self._thread is not None
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-        self._loop.close()
-        self._loop = None
+    def _end_thread(self) -> None:
+        thread, self._thread = self._running_thread, None
+        thread.close()
 
     def _run(self, work: Coroutine[Any, Any, T]) -> T:
-        if self._loop is None:
-            work.close()
+        return self._running_thread.run(work)
+
+    @property
+    def _running_thread(self) -> LoopThread:
+        if self._thread is None:
             raise TestServerError("the server does not run: use it in a `with` statement")
-        return asyncio.run_coroutine_threadsafe(work, self._loop).result()
+        return self._thread
 
     @property
     def _inside(self) -> AsyncServer:

@@ -8,9 +8,9 @@ import grpc
 import grpc.aio
 import pytest
 
-from coordclient import AsyncClient, EventType, NoNodeError, State
+from coordclient import AsyncClient, Client, EventType, NoNodeError, State
 from coordproto.v1 import coordination_pb2, coordination_pb2_grpc, data_pb2
-from coordsvc.testing import AsyncServer, running_server
+from coordsvc.testing import AsyncServer, Server, running_server
 
 
 async def state_is(client: AsyncClient, wanted: State) -> None:
@@ -148,3 +148,27 @@ async def test_errors_of_a_session_pass() -> None:
     async with AsyncServer() as server, AsyncClient(server.endpoints) as client:
         with pytest.raises(NoNodeError):
             await client.get("/none")
+
+
+def test_threads_have_the_same_faults() -> None:
+    with Server() as server, Client(server.endpoints) as client:
+        client.create("/a", b"0")
+        drop = server.link.drop_next_reply("set")
+        assert not drop.wait(timeout=0.01)
+        assert client.set("/a", b"1").version == 1
+        assert drop.happened
+        assert drop.wait()
+        lost = server.link.drop_next_request()
+        assert client.set("/a", b"2").version == 2
+        assert lost.happened
+        server.link.cut()
+        assert client.get("/a").value == b"2"
+        server.link.refuse()
+        server.link.accept()
+        server.link.black_hole()
+        server.link.resume()
+        assert client.get("/a").value == b"2"
+        assert server.link.address == server.endpoints
+        assert server.link.requests > 0
+        assert server.link.replies > 0
+        assert server.link.connection_count == 1
