@@ -6,13 +6,16 @@ Rule of this file: an item is given back when its work has ended, however long t
 from __future__ import annotations
 
 import asyncio
+import logging
 import threading
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Future
 from functools import partial
 
-from coordclient.errors import LockLostError
+from coordclient.errors import ClientClosedError, CoordError, GuardFailedError
 from coordclient.recipes.partition_holdings import Assigned, AsyncPartitionHandle, Change
+
+logger = logging.getLogger("coordclient.recipes")
 
 Work = Callable[[str, AsyncPartitionHandle], Awaitable[object]]
 Working = dict[AsyncPartitionHandle, "asyncio.Task[object]"]
@@ -62,8 +65,12 @@ class Crew:
     def _ended(self, handle: AsyncPartitionHandle, task: asyncio.Task[object]) -> None:
         del self._working[handle]
         failure = None if task.cancelled() else task.exception()
-        if isinstance(failure, LockLostError) and handle.lost and failure.token == handle.token:
-            failure = None  # The work noticed by itself what it was to be told.
+        if isinstance(failure, GuardFailedError) and failure.path == handle.path:
+            handle.lose("a write that it guarded was refused")
+        if handle.lost and isinstance(failure, CoordError) and not isinstance(failure, ClientClosedError):
+            # The work has noticed the loss by itself, or its requests went with the session.
+            logger.info("the work on %s ended with its loss: %s", handle.item, failure)
+            failure = None
         if failure is not None:
             self.failure = self.failure or failure
             self._news.set()

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
 from types import MappingProxyType, TracebackType
 from typing import Self
 
@@ -112,7 +112,7 @@ class AsyncPartitioner:
         self._group_news = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
         self._working: Working = {}
-        self._is_consumed = False
+        self._is_followed = False
         self._must_stop = False
 
     def __repr__(self) -> str:
@@ -233,24 +233,30 @@ class AsyncPartitioner:
     # -----------------------------------------------------------------------------------------
     # Working
 
-    async def changes(self) -> AsyncIterator[Change[AsyncPartitionHandle]]:
-        """Yield what has become this member's, and what is so no longer.
+    def changes(self) -> AsyncIterator[Change[AsyncPartitionHandle]]:
+        """Iterate over what becomes this member's, and what is so no longer.
 
         After `Revoked` stop the work on the item, then `await change.handle.release()`: until then no other
         member gets it, unless it was lost. An item that is released without having been revoked is acquired
-        again. The iterator goes on where the one before has stopped; it ends when the partitioner is left.
+        again. An iterator goes on where the one before has stopped, and ends when the partitioner is left.
 
         Raises:
-            ClientStateError: Something else iterates over the changes, or `run` does; or not in `async with`.
+            ClientStateError: Something else waits for a change, or `run` does; or not in `async with`.
         """
-        self._consume()
+        self._check_joined()
+        return _Changes(self._next_change)
+
+    async def _next_change(self) -> Change[AsyncPartitionHandle] | None:
+        self._begin_following()
         try:
             while not self._holdings.is_closed:
-                while (change := self._holdings.take_change()) is not None:
-                    yield change
+                change = self._holdings.take_change()
+                if change is not None:
+                    return change
                 await self._wait_for_news()
         finally:
-            self._is_consumed = False
+            self._is_followed = False
+        return None
 
     async def run(self, work: Work) -> None:
         """Run `await work(item, handle)` for every item that is owned, each in a task of its own.
@@ -261,10 +267,11 @@ class AsyncPartitioner:
         runs until it is cancelled or fails, and then stops all work and waits for its end.
 
         Raises:
-            Exception: The first error that came out of the work.
+            Exception: The first error that came out of the work; but an error of the client's counts for
+                nothing if the item is lost, because it says only that.
             ClientStateError: Something else iterates over the changes; or not in `async with`.
         """
-        self._consume()
+        self._begin_following()
         crew = Crew(work, self._working, self._holdings.news)
         try:
             while not self._must_stop and not self._holdings.is_closed:
@@ -274,7 +281,7 @@ class AsyncPartitioner:
                 if crew.failure is not None:
                     raise crew.failure
         finally:
-            self._is_consumed = False
+            self._is_followed = False
             self._must_stop = False
             await crew.stop("the work was stopped")
 
@@ -283,18 +290,37 @@ class AsyncPartitioner:
         self._must_stop = True
         self._holdings.news.set()
 
-    def _consume(self) -> None:
+    def _check_joined(self) -> None:
         if self._membership is None:
             raise ClientStateError("join first: use the partitioner in a with statement", path=self.path)
-        if self._is_consumed:
+
+    def _begin_following(self) -> None:
+        self._check_joined()
+        if self._is_followed:
             raise ClientStateError("only one can follow the changes of a partitioner", path=self.path)
-        self._is_consumed = True
+        self._is_followed = True
 
     async def _wait_for_news(self) -> None:
         self._holdings.check()
         await self._holdings.news.wait()
         self._holdings.news.clear()
         self._holdings.check()
+
+
+class _Changes:
+    """What `changes` returns. It holds nothing, so it can be left at any time."""
+
+    def __init__(self, next_change: Callable[[], Awaitable[Change[AsyncPartitionHandle] | None]]) -> None:
+        self._next_change = next_change
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Change[AsyncPartitionHandle]:
+        change = await self._next_change()
+        if change is None:
+            raise StopAsyncIteration
+        return change
 
 
 # ---------------------------------------------------------------------------------------------
@@ -359,7 +385,7 @@ class Partitioner:
         return self._portal.run(self._partitioner.members(timeout=timeout))
 
     def changes(self) -> Iterator[Change[PartitionHandle]]:
-        """Yield what has become this member's, and what is so no longer.
+        """Iterate over what becomes this member's, and what is so no longer.
 
         After `Revoked` stop the work on the item, then `change.handle.release()`.
         """

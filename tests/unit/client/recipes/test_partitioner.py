@@ -334,20 +334,66 @@ async def test_an_error_of_the_work_comes_out_and_all_work_is_stopped(
     assert tokens(server) == {}
 
 
-async def test_work_that_finds_its_item_lost_is_no_error(client: AsyncClient, server: FakeServer) -> None:
+@pytest.mark.parametrize("notices", ["by asking", "by a guarded write"])
+async def test_work_that_finds_its_item_lost_is_no_error(
+    client: AsyncClient, server: FakeServer, notices: str
+) -> None:
     handles: list[AsyncPartitionHandle] = []
 
     async def work(item: str, handle: AsyncPartitionHandle) -> None:
         handles.append(handle)
-        await handle.wait_lost()
-        handle.check()
+        if notices == "by asking":
+            await handle.wait_lost()
+            handle.check()
+        while True:
+            await client.set("/output", b"", guard=handle)
 
+    await client.create("/output")
     member = AsyncPartitioner(client, PATH, ["only"], settle=0)
     async with member:
         running = asyncio.create_task(member.run(work))
         await eventually(lambda: len(handles) == 1)
         server.delete(handles[0].path)
         await eventually(lambda: len(handles) == 2)
+        await member.stop()
+        await running
+
+
+async def test_requests_that_go_with_the_session_are_no_error(
+    client: AsyncClient, server: FakeServer
+) -> None:
+    """The work hears of the loss by the failure of its own request, before it could be cancelled."""
+    handles: list[AsyncPartitionHandle] = []
+
+    async def work(item: str, handle: AsyncPartitionHandle) -> None:
+        handles.append(handle)
+        while True:
+            await client.get("/")
+
+    member = AsyncPartitioner(client, PATH, ["only"], settle=0)
+    async with member:
+        running = asyncio.create_task(member.run(work))
+        for number in range(5):
+            await eventually(lambda: len(handles) == number + 1)  # noqa: B023  # in this round only
+            server.expire(client.session_id)
+        await eventually(lambda: len(handles) == 6)
+        await member.stop()
+        await running
+
+
+async def test_who_left_the_changes_can_run(client: AsyncClient) -> None:
+    async with AsyncPartitioner(client, PATH, ["only"], settle=0) as member:
+        async for change in member.changes():
+            await change.handle.release()
+            break
+        begun = asyncio.Event()
+
+        async def work(item: str, handle: AsyncPartitionHandle) -> None:
+            begun.set()
+            await asyncio.Event().wait()
+
+        running = asyncio.create_task(member.run(work))
+        await begun.wait()
         await member.stop()
         await running
 
