@@ -188,8 +188,9 @@ class AsyncRegistration:
             except ClientClosedError:
                 return
             except RequestError as error:
-                logger.warning("the health of %s could not be announced: %s", self.path, error)
-                return
+                if value == self._announced().encode():  # Else it is known already, and taken back.
+                    logger.warning("the health of %s could not be announced: %s", self.path, error)
+                    return
 
     async def __aenter__(self) -> Self:
         return self
