@@ -17,8 +17,6 @@ from typing import Self, TextIO
 
 from coordclient import clock
 
-Detail = str | int | float | bool | None | list["Detail"] | dict[str, "Detail"]
-
 
 @dataclass(slots=True)
 class Act:
@@ -36,7 +34,7 @@ class Act:
     began_s: float
     ended_s: float | None = None
     error: str = ""
-    details: dict[str, Detail] = field(default_factory=dict)
+    details: dict[str, object] = field(default_factory=dict)
 
     @property
     def is_done(self) -> bool:
@@ -58,9 +56,14 @@ class Act:
         assert isinstance(found, str), f"{name} of {self} is a text"
         return found
 
-    def table(self, name: str) -> dict[str, Detail]:
+    def table(self, name: str) -> dict[str, object]:
         found = self.details[name]
         assert isinstance(found, dict), f"{name} of {self} is a table"
+        return found
+
+    def items(self, name: str) -> list[object]:
+        found = self.details[name]
+        assert isinstance(found, list), f"{name} of {self} is a list"
         return found
 
     def has(self, name: str) -> bool:
@@ -82,13 +85,13 @@ class Notebook:
         self._file = file
         self._numbers = count(1)
 
-    def begin(self, recipe: str, operation: str, **details: Detail) -> OpenAct:
+    def begin(self, recipe: str, operation: str, **details: object) -> OpenAct:
         """Note the beginning of an act. Use it with `with`, or call its `end`."""
         number = next(self._numbers)
         self.write({"n": number, "recipe": recipe, "operation": operation, "at": self.now(), **_of(details)})
         return OpenAct(self, number)
 
-    def write(self, line: Mapping[str, Detail]) -> None:
+    def write(self, line: Mapping[str, object]) -> None:
         self._file.write(json.dumps({"process": self.process, **line}, separators=(",", ":")) + "\n")
         self._file.flush()  # What was noted survives a kill.
 
@@ -100,7 +103,7 @@ class OpenAct:
         self._notebook = notebook
         self._number = number
 
-    def note(self, **details: Detail) -> None:
+    def note(self, **details: object) -> None:
         """Add what is known now."""
         self._notebook.write({"n": self._number, **_of(details)})
 
@@ -115,7 +118,7 @@ class OpenAct:
         self.end(error)
 
 
-def _of(details: Mapping[str, Detail]) -> dict[str, Detail]:
+def _of(details: Mapping[str, object]) -> dict[str, object]:
     return {"details": dict(details)} if details else {}
 
 

@@ -6,14 +6,16 @@ Rule of this file: a fault ends healed; what comes after it shows that everybody
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 
+from coordsvc.testing.link import Drop
 from tests.recipes.stage import SESSION_TIMEOUT_S, Stage
 
-Fault = Callable[[Stage], Awaitable[None]]
-
-CUTS = 20
-CUT_EVERY_S = 0.15
+CUTS = 60
+CUT_WITHIN_S = 0.2
+BETWEEN_LEADERS_S = 0.2
 
 
 async def kill(stage: Stage) -> None:
@@ -35,7 +37,7 @@ async def leader_change(stage: Stage) -> None:
         leader = await stage.cluster.wait_until_leader()
         target = (await stage.cluster.followers())[0]
         await stage.cluster.transfer_leadership(leader, target.name)
-        await asyncio.sleep(CUT_EVERY_S)
+        await asyncio.sleep(BETWEEN_LEADERS_S)
     leader = await stage.cluster.wait_until_leader()
     await leader.kill()
     await stage.cluster.wait_until_leader()
@@ -51,9 +53,38 @@ async def member_restart(stage: Stage) -> None:
         await stage.cluster.wait_until_ready(member)
 
 
+async def cut_before(stage: Stage) -> None:
+    """Writes are lost on their way to a member, with their connections."""
+    for number in range(CUTS):
+        await happened(stage.links[number % 3].drop_next_request())
+
+
+async def cut_after(stage: Stage) -> None:
+    """Writes are applied, and their answers are lost, with their connections."""
+    for number in range(CUTS):
+        await happened(stage.links[number % 3].drop_next_reply())
+
+
+async def happened(drop: Drop) -> None:
+    """Wait until a message was lost. A member to which nobody is attached just now loses none for a while."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(CUT_WITHIN_S):
+            await drop.wait()
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """What is done, and whether it needs links that can be broken."""
+
+    strike: Callable[[Stage], Awaitable[None]]
+    has_links: bool = False
+
+
 FAULTS: dict[str, Fault] = {
-    "kill": kill,
-    "pause past the session": pause,
-    "leader change": leader_change,
-    "member restart": member_restart,
+    "kill": Fault(kill),
+    "pause past the session": Fault(pause),
+    "cut before applied": Fault(cut_before, has_links=True),
+    "cut after applied": Fault(cut_after, has_links=True),
+    "leader change": Fault(leader_change),
+    "member restart": Fault(member_restart),
 }

@@ -2,7 +2,8 @@
 
 Runs the workloads of all recipes at once, each with a client of its own. Says `working` when all are
 connected; after the first SIGTERM it begins nothing new and says `stopped` when the last workload has come to
-rest; after the second one, when nobody changes anything any more, it notes what it sees, and ends.
+rest; after the second one, when nobody begins anything any more, it notes what it sees and says `noted`;
+after the third one it lets go of what it has, and ends.
 
 Rule of this file: it has no opinion on what happens; it is noted, and judged by others.
 """
@@ -22,10 +23,10 @@ from tests.recipes.workloads.place import Place
 
 
 async def run(name: str, endpoints: str, session_timeout_s: float, history: Path) -> None:
-    stopping, finishing = asyncio.Event(), asyncio.Event()
+    phases = stopping, finishing, leaving = asyncio.Event(), asyncio.Event(), asyncio.Event()
 
     def told() -> None:
-        (finishing if stopping.is_set() else stopping).set()
+        next(phase for phase in phases if not phase.is_set()).set()
 
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, told)
     with history.open("a", encoding="utf-8") as file:
@@ -35,7 +36,7 @@ async def run(name: str, endpoints: str, session_timeout_s: float, history: Path
             for recipe in WORKLOADS:
                 client = AsyncClient(endpoints, session_timeout=session_timeout_s, name=name)
                 await stack.enter_async_context(client)
-                places.append(Place(recipe, name, client, notebook, stopping, finishing))
+                places.append(Place(recipe, name, client, notebook, stopping, finishing, leaving))
             print("working", flush=True)
             async with asyncio.TaskGroup() as tasks:
                 for place in places:
@@ -43,6 +44,9 @@ async def run(name: str, endpoints: str, session_timeout_s: float, history: Path
                 for place in places:
                     await place.has_settled.wait()
                 print("stopped", flush=True)
+                for place in places:
+                    await place.has_noted.wait()
+                print("noted", flush=True)
         print("finished", flush=True)
 
 
@@ -53,7 +57,7 @@ async def live(place: Place, workload: Workload) -> None:
             await workload(place)
         except Exception as error:  # noqa: BLE001  # the judge reports it, whatever it is
             act.note(failure=f"{type(error).__name__}: {error}")
-        await place.settle()
+        await place.leave()
 
 
 if __name__ == "__main__":

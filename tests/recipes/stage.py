@@ -1,7 +1,7 @@
 """One run of the fault matrix: a cluster, three participants with all recipes, and one fault.
 
-Rule of this file: every participant reaches every member through a link that a fault can break; the run
-itself looks at the cluster directly, and only when nobody changes anything any more.
+Rule of this file: where the fault is one of links, every participant reaches every member through one; the
+run itself looks at the cluster directly, and only when nobody changes anything any more.
 """
 
 from __future__ import annotations
@@ -14,17 +14,18 @@ from pathlib import Path
 
 from coordclient import AsyncClient
 from coordclient.types import Event, Node
+from coordsvc.testing.link import FaultyLink
 from tests.checkers.recipe_history import Act, read_acts
 from tests.processes.cluster import ClusterProcesses
 from tests.processes.conditions import eventually
-from tests.processes.ports import free_ports
+from tests.processes.ports import HOST, free_ports
 from tests.processes.programs import Program
-from tests.processes.proxy import Proxy
 from tests.recipes.workloads.place import ROOT
 
 PARTICIPANT = Path(__file__).with_name("participant.py")
 SESSION_TIMEOUT_S = 2.0
 SESSIONS_GONE_S = 10.0
+PHASE_S = 30.0
 
 
 @dataclass(slots=True)
@@ -58,7 +59,7 @@ class Stage:
 
     directory: Path
     cluster: ClusterProcesses
-    links: list[Proxy]
+    links: list[FaultyLink]
     stack: AsyncExitStack
     participants: dict[str, Program] = field(default_factory=dict)
     killed: list[str] = field(default_factory=list)
@@ -71,7 +72,7 @@ class Stage:
         return self.directory / f"{name}.acts"
 
     async def start(self, *names: str) -> None:
-        endpoints = ",".join(link.address for link in self.links)
+        endpoints = ",".join(link.address for link in self.links) or self.cluster.endpoints
         for name in names:
             arguments = (name, endpoints, str(SESSION_TIMEOUT_S), str(self.history_of(name)))
             program = Program(PARTICIPANT, *arguments)
@@ -86,16 +87,18 @@ class Stage:
     async def stop(self) -> tuple[dict[str, Node], dict[str, Node]]:
         """Let everybody come to rest and go; return the nodes before and after they went."""
         async with AsyncClient(self.cluster.endpoints) as client:
-            for program in self.participants.values():
-                program.terminate()
-            for program in self.participants.values():
-                await program.line("stopped", within_s=30.0)
+            await self._next_phase("stopped")
+            await self._next_phase("noted")
             nodes = await nodes_below(client, ROOT)
-            for program in self.participants.values():
-                program.terminate()
-            for program in self.participants.values():
-                await program.line("finished", within_s=30.0)
+            await self._next_phase("finished")
             return nodes, await self._when_sessions_have_gone(client)
+
+    async def _next_phase(self, until: str) -> None:
+        """Tell every participant to go on, and wait until each says that it has."""
+        for program in self.participants.values():
+            program.terminate()
+        for program in self.participants.values():
+            await program.line(until, within_s=PHASE_S)
 
     def evidence(
         self, healed_s: float, nodes: dict[str, Node], left: dict[str, Node], events: list[Event]
@@ -128,14 +131,15 @@ async def nodes_below(client: AsyncClient, path: str) -> dict[str, Node]:
 
 
 @asynccontextmanager
-async def stage(directory: Path) -> AsyncIterator[Stage]:
-    """Start the cluster, the links in front of it, and the participants."""
+async def stage(directory: Path, *, has_links: bool) -> AsyncIterator[Stage]:
+    """Start the cluster, the links in front of it if there are to be any, and the participants."""
     async with AsyncExitStack() as stack:
         cluster = ClusterProcesses(directory)
         links = []
-        for member, port in zip(cluster, free_ports(3), strict=True):
-            links.append(await stack.enter_async_context(Proxy(member.endpoint, port)))
-            member.options += ("--advertise-client", links[-1].address)
+        for member, port in zip(cluster, free_ports(3) if has_links else (), strict=has_links):
+            link = FaultyLink(member.endpoint, f"{HOST}:{port}")
+            links.append(await stack.enter_async_context(link))
+            member.options += ("--advertise-client", link.address)
         await stack.enter_async_context(cluster)
         async with AsyncClient(cluster.endpoints) as client:
             await client.ensure_path(ROOT)

@@ -25,9 +25,9 @@ AFTERWARDS_S = 2.5
 
 
 async def run(fault: str, directory: Path) -> Evidence:
-    async with stage(directory) as here:
+    async with stage(directory, has_links=FAULTS[fault].has_links) as here:
         await asyncio.sleep(BEFORE_S)
-        await FAULTS[fault](here)
+        await FAULTS[fault].strike(here)
         healed_s = clock.now()
         await asyncio.sleep(AFTERWARDS_S)
         nodes, left = await here.stop()

@@ -7,12 +7,22 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 
-from tests.recipes.workloads import locks
+from tests.recipes.workloads import barriers, commits, groups, locks, values, work_lists
 from tests.recipes.workloads.place import Place
 
 Workload = Callable[[Place], Awaitable[None]]
 
 WORKLOADS: dict[str, Workload] = {
-    "lock": locks.lock,
+    "atomic_commit": commits.atomic_commit,
+    "barrier": barriers.barrier,
+    "counter": values.counter,
     "election": locks.election,
+    "group": groups.group,
+    "lock": locks.lock,
+    "partitioner": groups.partitioner,
+    "queue": work_lists.queue,
+    "read_write_lock": locks.read_write_lock,
+    "semaphore": locks.semaphore,
+    "services": groups.services,
+    "work_queue": work_lists.work_queue,
 }

@@ -9,9 +9,12 @@ import asyncio
 
 from coordclient.recipes.election import AsyncElection, Term
 from coordclient.recipes.lock import AsyncLock
-from tests.recipes.workloads.place import EXPECTED, Place, released, work_under
+from coordclient.recipes.read_write_lock import AsyncReadWriteLock
+from coordclient.recipes.semaphore import AsyncSemaphore
+from tests.recipes.workloads.place import EXPECTED, Place, believe_in, released, work_under
 
 IMPATIENT_S = 0.05
+PERMITS = 2
 
 
 async def lock(place: Place) -> None:
@@ -39,6 +42,58 @@ async def lock(place: Place) -> None:
                 await asyncio.wait([waiting])
             if not waiting.cancelled() and waiting.exception() is None:
                 await waiting.result().release()
+
+    await place.repeat(step)
+
+
+async def read_write_lock(place: Place) -> None:
+    """Read, and write every third time; now and then a writer becomes a reader, and a reader a writer."""
+    work = f"{place.path}-work"
+    await place.ensure(work)
+    shared = AsyncReadWriteLock(place.client, place.path)
+
+    async def write(number: int) -> None:
+        with place.begin("hold", resource=place.path, kind="write") as act:
+            handle = await shared.write().acquire()
+            async with released(handle):
+                await work_under(place, act, handle, work)
+                if number % 2 == 0:
+                    return
+                reading = await handle.downgrade()
+        with place.begin("hold", resource=place.path, kind="read", converted=True) as act:
+            async with reading:
+                await believe_in(act, reading, place.client.sync)
+
+    async def read(number: int) -> None:
+        with place.begin("hold", resource=place.path, kind="read") as act:
+            handle = await shared.read().acquire()
+            async with released(handle):
+                await believe_in(act, handle, place.client.sync)
+                if number % 2 == 0:
+                    return
+                writing = await handle.try_upgrade()
+                if writing is None:
+                    return
+        with place.begin("hold", resource=place.path, kind="write", converted=True) as act:
+            async with writing:
+                await work_under(place, act, writing, work)
+
+    async def step(number: int) -> None:
+        await (write(number) if number % 3 == 0 else read(number))
+
+    await place.repeat(step)
+
+
+async def semaphore(place: Place) -> None:
+    """Take one permit, or two at once."""
+    shared = AsyncSemaphore(place.client, place.path, PERMITS)
+
+    async def step(number: int) -> None:
+        weight = 1 + (number % 3 == 0)
+        with place.begin("hold", resource=place.path, weight=weight) as act:
+            permit = await shared.acquire(weight)
+            async with permit:
+                await believe_in(act, permit, place.client.sync)
 
     await place.repeat(step)
 

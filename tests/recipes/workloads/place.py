@@ -35,7 +35,7 @@ EXPECTED = (
     RequestTimeoutError,
     SessionExpiredError,
 )
-PAUSE_S = 0.01
+PAUSE_S = 0.03
 
 
 @dataclass(slots=True)
@@ -44,7 +44,8 @@ class Place:
 
     Attributes:
         stopping: Set: begin nothing new.
-        finishing: Set: nobody changes anything any more; note what you see in the end.
+        finishing: Set: nobody begins anything any more; note what you see in the end.
+        leaving: Set: everybody has noted that; let go of what you have.
     """
 
     recipe: str
@@ -53,13 +54,21 @@ class Place:
     notebook: Notebook
     stopping: asyncio.Event
     finishing: asyncio.Event
+    leaving: asyncio.Event
     has_settled: asyncio.Event = field(default_factory=asyncio.Event)
+    has_noted: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def settle(self) -> None:
-        """Say that this workload changes nothing any more, and wait until nobody else does."""
+        """Say that this workload begins nothing any more, and wait until nobody else does."""
         await self.stopping.wait()
         self.has_settled.set()
         await self.finishing.wait()
+
+    async def leave(self) -> None:
+        """Say that the last has been noted, and wait until all have done so."""
+        await self.settle()
+        self.has_noted.set()
+        await self.leaving.wait()
 
     @property
     def path(self) -> str:
@@ -70,7 +79,7 @@ class Place:
     def is_stopping(self) -> bool:
         return self.stopping.is_set()
 
-    def begin(self, operation: str, **details: str | float | bool | None) -> OpenAct:
+    def begin(self, operation: str, **details: object) -> OpenAct:
         return self.notebook.begin(self.recipe, operation, **details)
 
     async def pause(self, seconds: float = PAUSE_S) -> None:
@@ -127,6 +136,16 @@ async def work_under(place: Place, act: OpenAct, held: Held, work: str, *, write
             await write_under(place, held, held.token, work)
     finally:
         # Given back, or told of the loss: from here on it is not believed in.
+        act.note(believed_until_s=min(believed_until_s, clock.now()))
+
+
+async def believe_in(act: OpenAct, held: Held, work: Callable[[], Awaitable[object]]) -> None:
+    """Note the grant, and until when it is believed in while the work is done."""
+    believed_until_s = note_grant(act, held)
+    try:
+        held.check()
+        await work()
+    finally:
         act.note(believed_until_s=min(believed_until_s, clock.now()))
 
 
