@@ -10,7 +10,7 @@ import json
 import logging
 from collections.abc import AsyncIterator, Callable, Iterator
 from types import TracebackType
-from typing import Any, Generic, Self, TypeVar
+from typing import Any, Generic, Self, TypeVar, overload
 
 from coordclient.errors import (
     BadVersionError,
@@ -63,6 +63,27 @@ class AsyncConfigValue(Generic[T]):
     LOST: the same. An `update` or `set` that was under way is repeated if nobody has written since;
     otherwise it cannot be known whether it was applied, and OutcomeUnknownError says so.
     """
+
+    @overload
+    def __init__(
+        self: AsyncConfigValue[Any],  # JSON as the application chose it
+        client: Operations,
+        path: str,
+        *,
+        encode: Callable[[Any], bytes] = encode_json,
+        default: Any = NOTHING,
+    ) -> None: ...  # pragma: no cover
+
+    @overload
+    def __init__(
+        self,
+        client: Operations,
+        path: str,
+        *,
+        decode: Callable[[bytes], T],
+        encode: Callable[[T], bytes] = encode_json,
+        default: T = NOTHING,
+    ) -> None: ...  # pragma: no cover
 
     def __init__(
         self,
@@ -311,6 +332,27 @@ class ConfigValue(Generic[T]):
     value; through SUSPENDED and LOST it keeps its value and says `is_stale`. `decode`, `encode` and the
     function of `update` run on the client's event loop: they must not block, nor call the client.
     """
+
+    @overload
+    def __init__(
+        self: ConfigValue[Any],  # JSON as the application chose it
+        client: BlockingFace,
+        path: str,
+        *,
+        encode: Callable[[Any], bytes] = encode_json,
+        default: Any = NOTHING,
+    ) -> None: ...  # pragma: no cover
+
+    @overload
+    def __init__(
+        self,
+        client: BlockingFace,
+        path: str,
+        *,
+        decode: Callable[[bytes], T],
+        encode: Callable[[T], bytes] = encode_json,
+        default: T = NOTHING,
+    ) -> None: ...  # pragma: no cover
 
     def __init__(
         self,
