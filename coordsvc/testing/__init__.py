@@ -5,10 +5,31 @@
 
     with Server() as server, Client(server.endpoints) as client: ...     # for threads, unittest and others
 
-With pytest, the fixtures of `coordsvc.testing.plugin` are there by themselves.
+    with Cluster() as cluster: ...                        # three server processes beside the test
+
+With pytest, the fixtures `coord_server`, `coord_client`, `coord_cluster` are there by themselves.
 """
 
+from coordsvc.testing.cluster import AsyncCluster, AsyncMember
+from coordsvc.testing.cluster_controls import Cluster, Member
 from coordsvc.testing.errors import TestServerError
+from coordsvc.testing.link import Drop, FaultyLink
+from coordsvc.testing.link_controls import Link, LostMessage
 from coordsvc.testing.server import AsyncServer, Server, running_server, start_server, stop_server
 
-__all__ = ["AsyncServer", "Server", "TestServerError", "running_server", "start_server", "stop_server"]
+__all__ = [
+    "AsyncServer",
+    "running_server",
+    "Server",
+    "start_server",
+    "stop_server",
+    "AsyncCluster",
+    "AsyncMember",
+    "Cluster",
+    "Member",
+    "FaultyLink",
+    "Drop",
+    "Link",
+    "LostMessage",
+    "TestServerError",
+]

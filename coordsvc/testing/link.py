@@ -53,6 +53,7 @@ class Drop:
     kinds: tuple[str, ...]
     loses_reply: bool
     happened: bool = False
+    is_taken: bool = False  # its request is on the way: by another link, if several wait for it
     _event: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def wait(self) -> None:
@@ -62,6 +63,15 @@ class Drop:
     def done(self) -> None:
         self.happened = True
         self._event.set()
+
+
+def make_drop(kinds: tuple[str, ...], *, loses_reply: bool) -> Drop:
+    """Make a drop of the next request of these kinds; of none: of every write."""
+    unknown = [kind for kind in kinds if kind not in (*WRITE_KINDS, *READ_KINDS)]
+    if unknown:
+        known = ", ".join((*WRITE_KINDS, *READ_KINDS))
+        raise ValueError(f"{unknown[0]!r} is no kind of request; choose of {known}")
+    return Drop(kinds or WRITE_KINDS, loses_reply)
 
 
 class FaultyLink:
@@ -141,7 +151,7 @@ class FaultyLink:
         Args:
             kinds: Which requests count: of `WRITE_KINDS` and `READ_KINDS`; default: every write.
         """
-        return self._drop(kinds, loses_reply=True)
+        return self.arm(make_drop(kinds, loses_reply=True))
 
     def drop_next_request(self, *kinds: str) -> Drop:
         """Lose the next request: it never reaches the member, and the connection breaks.
@@ -149,14 +159,10 @@ class FaultyLink:
         Args:
             kinds: As for `drop_next_reply`.
         """
-        return self._drop(kinds, loses_reply=False)
+        return self.arm(make_drop(kinds, loses_reply=False))
 
-    def _drop(self, kinds: tuple[str, ...], *, loses_reply: bool) -> Drop:
-        unknown = [kind for kind in kinds if kind not in (*WRITE_KINDS, *READ_KINDS)]
-        if unknown:
-            known = ", ".join((*WRITE_KINDS, *READ_KINDS))
-            raise ValueError(f"{unknown[0]!r} is no kind of request; choose of {known}")
-        drop = Drop(kinds or WRITE_KINDS, loses_reply)
+    def arm(self, drop: Drop) -> Drop:
+        """Let a request that fits meet this drop, unless another link is sooner."""
         self._drops.append(drop)
         return drop
 
@@ -180,13 +186,14 @@ class FaultyLink:
 
     def take_drop(self, method: str, message: bytes) -> tuple[Drop, _Awaited] | None:
         """Return the drop that this request is the next one for, and how its answer is known."""
+        self._drops = [drop for drop in self._drops if not drop.is_taken]
         if not self._drops:
             return None
         awaited = _what_is_asked(method, message)
         drop = next((drop for drop in self._drops if awaited.kinds & set(drop.kinds)), None)
         if drop is None:
             return None
-        self._drops.remove(drop)
+        drop.is_taken = True
         return drop, awaited
 
 
