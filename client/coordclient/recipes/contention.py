@@ -322,10 +322,12 @@ class Attempt:
         while True:
             self._wake.clear()
             obstacle = await self._obstacle(place)
-            if obstacle is not None and not may_wait:
-                return False
-            if obstacle is not None:
+            if obstacle is not None and may_wait:
                 await self._wait_for(obstacle)
+            elif isinstance(obstacle, Behind) and await self._is_passed(f"{self._root}/{obstacle.name}"):
+                continue
+            elif obstacle is not None:
+                return False
             elif not self._client.is_session_valid:
                 await self._wake.wait()  # The session is about to be given up: the loss will say so.
             elif await self._contest.confirm(place) and not place.lost and self._client.is_session_valid:
