@@ -17,7 +17,6 @@ from coordclient.errors import (
     ClientClosedError,
     CoordError,
     LockLostError,
-    OutcomeUnknownError,
     RequestTimeoutError,
     SessionExpiredError,
 )
@@ -186,6 +185,7 @@ class AsyncClaim(Grant):
             except NotAppliedError:
                 raise self._lost_now("its session is gone") from None
             except ChangedError:
+                await self._leave()
                 raise self._lost_now("its node or its item was deleted") from None
             else:
                 return
@@ -199,11 +199,16 @@ class AsyncClaim(Grant):
         if self._client.session_id != self._session_id:
             return
         envelope = replace(self._item.envelope, attempts=self._item.envelope.attempts - 1)
+        await self._leave(partial(self._return, envelope))
+
+    async def _leave(self, *first: Fill) -> None:
+        """End the claim by the first way that is open; what is left then is to delete its node."""
         try:
-            if not await self._try_to(partial(self._return, envelope)):
-                await self._try_to(self._delete_claim)  # Somebody deleted the item.
-        except (SessionExpiredError, ClientClosedError, OutcomeUnknownError):
-            return  # The service does it.
+            for fill in (*first, self._delete_claim):
+                if await self._try_to(fill):
+                    return
+        except (SessionExpiredError, ClientClosedError):
+            return  # The service deletes the node.
 
     async def _try_to(self, fill: Fill) -> bool:
         transaction = self._client.transaction(timeout=FOREVER)

@@ -308,8 +308,8 @@ def _is_news(event: Event, items: str) -> bool:
     """Return whether there may be something to take: a new item, or a claim that has ended."""
     if event.type is EventType.RESYNC:
         return True
-    folder = event.path[len(items) :].partition("/")[2].partition("/")[0]
-    return event.type is (EventType.DELETED if folder == "claims" else EventType.CREATED)
+    folder, _, name = event.path[len(items) + 1 :].partition("/")
+    return bool(name) and event.type is (EventType.DELETED if folder == "claims" else EventType.CREATED)
 
 
 async def _undo(taking: asyncio.Task[T | None], undo: Callable[[T], Coroutine[None, None, object]]) -> None:
