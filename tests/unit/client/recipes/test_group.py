@@ -8,9 +8,10 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from coordclient import AsyncClient, ClientClosedError, InvalidArgumentError, InvalidPathError, State
+from coordclient import AsyncClient, Client, ClientClosedError, InvalidArgumentError, InvalidPathError, State
 from coordclient.errors import MemberNameTakenError
-from coordclient.recipes.group import AsyncGroup, GroupView
+from coordclient.recipes.group import AsyncGroup, Group, GroupView
+from coordsvc.testing import Server, running_server
 from tests.unit.client.conftest import Connect
 from tests.unit.client.eventually import eventually
 from tests.unit.client.fake_server import Code, FakeServer
@@ -51,7 +52,7 @@ async def watching(client: AsyncClient) -> AsyncIterator[Views]:
 async def lose_session(client: AsyncClient, server: FakeServer) -> int:
     """Let the client give its session up; the service has not yet."""
     session_id = client.session_id
-    server.is_silent = True
+    server.refuse_attaches = [Code.NO_LEADER] * 1000
     server.drop_connections()
     await eventually(lambda: client.state is State.LOST)
     return session_id
@@ -153,13 +154,13 @@ async def test_the_newest_value_is_announced_after_a_suspension(connect: Connect
     """The session stays the same; the update was given up by its caller long before."""
     client = await connect(request_timeout=0.05, session_timeout=30)
     membership = await AsyncGroup(client, PATH).join("a", b"1")
-    server.is_silent = True
+    server.refuse_attaches = [Code.NO_LEADER] * 1000
     server.drop_connections()
     await eventually(lambda: client.state is State.SUSPENDED)
     await membership.update(b"2")
     await membership.update(b"3")
     assert server.tree.nodes[f"{PATH}/a"].value == b"1"
-    server.is_silent = False
+    server.refuse_attaches.clear()
 
     await eventually(lambda: server.tree.nodes[f"{PATH}/a"].value == b"3")
 
@@ -171,8 +172,8 @@ async def test_one_who_leaves_without_a_session_does_not_come_back(
     membership = await AsyncGroup(client, PATH).join("a")
     former = await lose_session(client, server)
     await membership.leave()
-    server.is_silent = False
     server.expire(former)
+    server.refuse_attaches.clear()
     await eventually(lambda: client.state is State.CONNECTED)
     await client.sync()
 
@@ -261,10 +262,10 @@ async def test_a_view_is_kept_while_suspended_and_says_that_it_is_stale(
     await AsyncGroup(other, PATH).join("a")
     async with watching(client) as views:
         await eventually(lambda: views.shows("a"))
-        server.is_silent = True
+        server.refuse_attaches = [Code.NO_LEADER] * 1000
         server.drop_connections()
         await eventually(lambda: views.shows("a", is_stale=True))
-        server.is_silent = False
+        server.refuse_attaches.clear()
         await eventually(lambda: views.shows("a"))
 
 
@@ -275,7 +276,7 @@ async def test_a_view_catches_up_after_a_lost_session(connect: Connect, server: 
         await eventually(lambda: views.shows("a"))
         await lose_session(client, server)
         await eventually(lambda: views.shows("a", is_stale=True))
-        server.is_silent = False
+        server.refuse_attaches.clear()
         await AsyncGroup(other, PATH).join("b")
         await eventually(lambda: views.shows("a", "b"))
 
@@ -327,3 +328,111 @@ async def test_watching_ends_with_its_client(client: AsyncClient) -> None:
 
     with pytest.raises(ClientClosedError):
         await views.task
+
+
+# ---------------------------------------------------------------------------------------------
+# Cancellation
+
+
+async def test_joining_cancelled_at_any_await_leaves_nothing(connect: Connect, server: FakeServer) -> None:
+    """Cancelled after one step of the event loop, after two, and so on until it has joined in time."""
+    client = await connect()
+    steps = 0
+    is_joined = False
+    while not is_joined:
+        steps += 1
+        joining = asyncio.create_task(AsyncGroup(client, PATH).join("a"))
+        for _ in range(steps):
+            await asyncio.sleep(0)
+        joining.cancel()
+        await asyncio.wait([joining])
+        is_joined = not joining.cancelled()
+        if is_joined:
+            await joining.result().leave()
+        await eventually(lambda: client.janitor.task_count == 0)
+        assert server.names(PATH) == []
+        await eventually(lambda: server.watch_count() == 0)
+
+    assert steps > 5
+
+
+async def test_leaving_is_carried_out_though_its_caller_is_cancelled(
+    client: AsyncClient, server: FakeServer
+) -> None:
+    membership = await AsyncGroup(client, PATH).join("a")
+    server.holds_answers = True
+    leaving = asyncio.create_task(membership.leave())
+    await asyncio.wait([leaving], timeout=0)
+    leaving.cancel()
+    await asyncio.wait([leaving])
+    server.release_answers()
+
+    await eventually(lambda: server.names(PATH) == [])
+
+
+async def test_an_update_is_carried_out_though_its_caller_is_cancelled(
+    client: AsyncClient, server: FakeServer
+) -> None:
+    membership = await AsyncGroup(client, PATH).join("a", b"1")
+    server.holds_answers = True
+    updating = asyncio.create_task(membership.update(b"2"))
+    await asyncio.wait([updating], timeout=0)
+    updating.cancel()
+    await asyncio.wait([updating])
+    server.release_answers()
+
+    await eventually(lambda: server.tree.nodes[f"{PATH}/a"].value == b"2")
+    await membership.update(b"3")
+    assert server.tree.nodes[f"{PATH}/a"].value == b"3"
+
+
+# ---------------------------------------------------------------------------------------------
+# With a real server
+
+
+async def test_the_real_service_gives_views_the_same_generations() -> None:
+    async with (
+        running_server() as server,
+        AsyncClient(server.endpoints) as client,
+        AsyncClient(server.endpoints) as other,
+        watching(client) as views,
+    ):
+        group = AsyncGroup(other, PATH)
+        membership = await group.join("a", b"1")
+        await group.join("b", b"1")
+        await membership.update(b"2")
+        former = other.session_id
+        await server.expire_session(former)
+        await eventually(lambda: other.session_id != former and membership.is_member)
+        await membership.leave()
+        await eventually(lambda: views.shows("b"))
+        read = await AsyncGroup(client, PATH).members()
+
+        assert views.last == read
+        assert read.generation > 0
+
+
+# ---------------------------------------------------------------------------------------------
+# For threads
+
+
+def test_threads_join_watch_and_leave() -> None:
+    with Server() as server, Client(server.endpoints) as client, Client(server.endpoints) as other:
+        group = Group(client, PATH)
+        with group.join("a", b"1") as membership:
+            assert membership.is_member
+            with pytest.raises(MemberNameTakenError):
+                Group(other, PATH).join("a")
+            views = group.watch()
+            assert dict(next(views).members) == {"a": b"1"}
+            membership.update(b"2")
+            assert dict(next(views).members) == {"a": b"2"}
+            assert membership.value == b"2"
+            before = group.members().generation
+            server.expire_session(client.session_id)
+            while (view := next(views)).generation <= before or "a" not in view:
+                pass
+            assert dict(view.members) == {"a": b"2"}
+            views.close()  # type: ignore[attr-defined]  # a generator
+        assert group.members().members == {}
+        assert not membership.is_member

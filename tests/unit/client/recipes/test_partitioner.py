@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import random
+import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 
@@ -10,6 +12,7 @@ import pytest
 
 from coordclient import (
     AsyncClient,
+    Client,
     ClientClosedError,
     ClientStateError,
     GuardFailedError,
@@ -20,7 +23,15 @@ from coordclient import (
 )
 from coordclient.errors import MemberNameTakenError, MismatchError
 from coordclient.recipes.partition_plan import node_name, owner_of
-from coordclient.recipes.partitioner import Assigned, AsyncPartitioner, AsyncPartitionHandle, Revoked
+from coordclient.recipes.partitioner import (
+    Assigned,
+    AsyncPartitioner,
+    AsyncPartitionHandle,
+    Partitioner,
+    PartitionHandle,
+    Revoked,
+)
+from coordsvc.testing import Server, running_server
 from tests.unit.client.conftest import Connect
 from tests.unit.client.eventually import eventually
 from tests.unit.client.fake_server import Code, FakeServer
@@ -584,3 +595,148 @@ async def test_joining_cancelled_at_any_await_leaves_nothing(connect: Connect, s
         await eventually(lambda: server.watch_count() == 0)
 
     assert steps > 5
+
+
+# ---------------------------------------------------------------------------------------------
+# With a real server
+
+
+async def test_through_lost_sessions_and_cut_connections_no_old_owner_writes_after_a_newer() -> None:
+    """A session that an operator ends is lost before its owner knows: it may work on, its writes may not."""
+    chance = random.Random(20)
+    shares = plan("a", "b", "c")
+    async with running_server() as server, AsyncExitStack() as stack:
+        clients = [await stack.enter_async_context(AsyncClient(server.endpoints)) for _ in range(4)]
+        observer = clients.pop()
+        for item in ITEMS:
+            await observer.create(f"/output/{item}", parents=True)
+
+        async def write(client: AsyncClient, handle: AsyncPartitionHandle) -> None:
+            while True:
+                await client.set(f"/output/{handle.item}", str(handle.token).encode(), guard=handle)
+
+        def begin(client: AsyncClient, member: AsyncPartitioner) -> None:
+            running = asyncio.create_task(member.run(lambda _, handle: write(client, handle)))
+            stack.push_async_callback(asyncio.wait, [running])
+            stack.push_async_callback(member.stop)
+
+        members = [partitioner(client, name) for client, name in zip(clients, "abc", strict=True)]
+        for client, member in zip(clients, members, strict=True):
+            begin(client, await stack.enter_async_context(member))
+        for _ in range(12):
+            written = await observer.sync()
+            while await observer.sync() < written + 50:
+                pass
+            session_id = chance.choice(clients).session_id
+            if chance.random() < 0.5 or not session_id:
+                server.link.cut()
+            else:
+                await server.expire_session(session_id)
+        await eventually(lambda: [set(member.owned) for member in members] == list(shares.values()))
+
+        tokens: dict[str, list[int]] = {item: [] for item in ITEMS}
+        async for event in observer.history("/output"):
+            if event.value:
+                tokens[event.path.rpartition("/")[2]].append(int(event.value))
+    assert all(written == sorted(written) for written in tokens.values())
+    assert len({token for written in tokens.values() for token in written}) > 2 * len(ITEMS)
+
+
+# ---------------------------------------------------------------------------------------------
+# For threads
+
+
+class ThreadCrew:
+    """What the threads of a member are doing."""
+
+    def __init__(self, member: Partitioner) -> None:
+        self.changed = threading.Condition()
+        self.busy: set[str] = set()
+        self.failures: list[Exception] = []
+        self.may_stop = threading.Event()
+        self.may_stop.set()
+        self._member = member
+        self.thread = threading.Thread(target=self._run)
+        self.thread.start()
+
+    def _run(self) -> None:
+        try:
+            self._member.run(self.work)
+        except ZeroDivisionError as failure:
+            self.failures.append(failure)
+
+    def work(self, item: str, handle: PartitionHandle) -> None:
+        assert handle.item == item
+        self._note(self.busy.add, item)
+        handle.revoke_requested.wait()
+        self.may_stop.wait()
+        self._note(self.busy.discard, item)
+
+    def _note(self, change: Callable[[str], None], item: str) -> None:
+        with self.changed:
+            change(item)
+            self.changed.notify_all()
+
+    def wait_for(self, items: set[str]) -> None:
+        with self.changed:
+            assert self.changed.wait_for(lambda: self.busy == items, timeout=10), self.busy
+
+
+def test_threads_work_until_they_are_told_to_stop() -> None:
+    with Server() as server, Client(server.endpoints) as client, Client(server.endpoints) as other:
+        both = plan("a", "b")
+        with Partitioner(client, PATH, ITEMS, name="a", settle=0.01) as first:
+            crew = ThreadCrew(first)
+            crew.wait_for(set(ITEMS))
+            assert {item for item, handle in first.owned.items() if handle.remaining > 0} == set(ITEMS)
+            crew.may_stop.clear()
+            with Partitioner(other, PATH, ITEMS, name="b", settle=0.01) as second:
+                second_crew = ThreadCrew(second)
+                assert second.members().members.keys() == {"a", "b"}
+                crew.may_stop.set()
+                second_crew.wait_for(both["b"])
+                crew.wait_for(both["a"])
+                second.stop()
+                second_crew.thread.join(10)
+                assert not second_crew.busy
+            crew.wait_for(set(ITEMS))
+            server.expire_session(client.session_id)
+            crew.wait_for(set())
+            crew.wait_for(set(ITEMS))
+        assert not crew.busy
+        crew.thread.join(10)
+        assert not crew.thread.is_alive()
+
+
+def test_an_error_in_a_thread_comes_out_of_run() -> None:
+    def work(item: str, handle: PartitionHandle) -> None:
+        if item == "item-3":
+            raise ZeroDivisionError
+        handle.revoke_requested.wait()
+
+    with (
+        Server() as server,
+        Client(server.endpoints) as client,
+        Partitioner(client, PATH, ITEMS, settle=0) as member,
+        pytest.raises(ZeroDivisionError),
+    ):
+        member.run(work)
+
+
+def test_threads_follow_changes_one_by_one() -> None:
+    with (
+        Server() as server,
+        Client(server.endpoints) as client,
+        Partitioner(client, PATH, ["only"], settle=0) as member,
+    ):
+        changes = member.changes()
+        first = next(changes)
+        assert isinstance(first, Assigned)
+        assert first.handle.token == member.owned["only"].token
+        server.expire_session(client.session_id)
+        second = next(changes)
+        assert isinstance(second, Revoked)
+        second.handle.release()
+        third = next(changes)
+        assert isinstance(third, Assigned)
+        assert third.handle.token > first.handle.token
