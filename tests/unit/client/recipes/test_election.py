@@ -7,6 +7,7 @@ import asyncio
 import pytest
 
 from coordclient import (
+    AlreadyHeldError,
     AsyncClient,
     AsyncElection,
     GuardFailedError,
@@ -220,3 +221,93 @@ async def test_leaving_a_term_that_went_with_its_session_does_not_wait_for_the_s
     async with asyncio.timeout(20):
         await term.resign()
     assert client.janitor.task_count == 0
+
+
+# ---------------------------------------------------------------------------------------------
+# Candidates, values, further terms
+
+
+async def test_candidates_are_listed_in_order(connect: Connect, server: FakeServer) -> None:
+    first, second = await connect(name="one"), await connect(name="two")
+    term = await first.election(PATH).campaign()
+    task = await candidate(second.election(PATH), server, 3)
+    candidates = await second.election(PATH).candidates()
+
+    assert [(c.client, c.is_holder) for c in candidates] == [("one", True), ("two", False)]
+    await term.resign()
+    await (await task).resign()
+    assert await first.election(PATH).candidates() == []
+
+
+async def test_a_leader_may_publish_something_else_and_observers_are_told(
+    connect: Connect, server: FakeServer
+) -> None:
+    observer, client = await connect(), await connect()
+    term = await client.election(PATH, b"starting").campaign()
+    seen: list[Leader | None] = []
+
+    async def observe() -> None:
+        async for leader in observer.election(PATH).observe():
+            seen.append(leader)  # noqa: PERF401  # it never ends
+
+    task = asyncio.create_task(observe())
+    await eventually(lambda: len(seen) == 1)
+    await term.set_value(b"ready")
+    await eventually(lambda: len(seen) == 2)
+    task.cancel()
+    await asyncio.wait([task])
+
+    assert seen == [Leader(b"starting", term.token), Leader(b"ready", term.token)]
+    await client.sync()
+    term.check()
+    await client.create("/a", guard=term)
+    await term.resign()
+    assert await observer.election(PATH).leader() is None
+
+
+@pytest.mark.parametrize("what", ["record", "place"])
+async def test_who_leads_no_more_publishes_nothing(
+    client: AsyncClient, server: FakeServer, what: str
+) -> None:
+    """Also if it has not heard of its loss: the service refuses."""
+    term = await client.election(PATH, b"old").campaign()
+
+    def delete_before_it_arrives(frame: ClientFrame) -> None:
+        if any(write.HasField("set") for write in frame.writes.writes):
+            server.on_frame = None
+            (name,) = [name for name in server.names(PATH) if (name == "leader") == (what == "record")]
+            server.delete(f"{PATH}/{name}")
+
+    server.on_frame = delete_before_it_arrives
+    with pytest.raises(LockLostError):
+        await term.set_value(b"new")
+    assert term.lost
+    with pytest.raises(LockLostError):
+        await term.set_value(b"newer")
+    await term.resign()
+    assert server.names(PATH) == []
+
+
+async def test_one_block_may_lead_again_but_not_twice_at_once(client: AsyncClient) -> None:
+    leading = client.election(PATH).lead()
+    async with leading as first:
+        with pytest.raises(AlreadyHeldError):
+            await leading.__aenter__()
+        first.check()
+    async with leading as second:
+        assert second.token > first.token
+
+
+async def test_a_deposed_leader_that_resigns_leaves_the_new_record_alone(
+    connect: Connect, server: FakeServer
+) -> None:
+    first, second = await connect(), await connect()
+    term = await first.election(PATH, b"1").campaign()
+    task = await candidate(second.election(PATH, b"2"), server, 3)
+    server.delete((await first.election(PATH).candidates())[0].path)
+    following = await task
+    await term.resign()
+    await first.sync()
+
+    assert await first.election(PATH).leader() == Leader(b"2", following.token)
+    following.check()
