@@ -136,7 +136,7 @@ class Details:
         who: The client, host, process and weight, as JSON has them.
         is_marked: It was granted.
         revocation: Why somebody asks it to let go; None if nobody does.
-        token: Its fencing token, if that is not the transaction which made the node.
+        token: Its fencing token, if that does not follow from the transaction which made the node.
     """
 
     who: dict[str, Any]  # JSON as it was read
@@ -220,6 +220,15 @@ def standing(nodes: Iterable[Node]) -> list[tuple[Position, Node]]:
     return sorted(found, key=lambda pair: pair[0].sequence)
 
 
+def token_of(kind: str, czxid: int) -> int:
+    """Return the fencing token of a contender that transaction `czxid` made.
+
+    Those of readers and writers are even, so that there is room for a reader that becomes a writer between
+    those who held before it and those who wait already.
+    """
+    return 2 * czxid if kind in (READ, WRITE) else czxid
+
+
 def is_grave(node: Node) -> bool:
     return node.stat.ephemeral_owner == 0
 
@@ -228,7 +237,7 @@ def contender_of(position: Position, node: Node, *, is_holder: bool) -> Contende
     """Describe a contender for people."""
     details = read_details(node.value)
     who = details.who
-    token = details.token or node.stat.czxid
+    token = details.token or token_of(position.kind, node.stat.czxid)
     if position.kind == PERMIT:
         token = node.stat.mzxid if position.is_marked else 0
     return Contender(

@@ -42,6 +42,7 @@ from coordclient.recipes.contenders import (
     positions_of,
     read_details,
     standing,
+    token_of,
 )
 from coordclient.recipes.deadlines import FOREVER
 from coordclient.recipes.grants import Grant
@@ -65,9 +66,10 @@ class Place(Grant):
 
     def __init__(self, client: Operations, created: Created, details: Details) -> None:
         stat = created.stat
-        super().__init__(client, created.path, stat.czxid, stat.ephemeral_owner, token=details.token)
         position = position_of(last_part(created.path))
         assert position is not None, "we made this name"
+        token = details.token or token_of(position.kind, stat.czxid)
+        super().__init__(client, created.path, stat.czxid, stat.ephemeral_owner, token=token)
         self.position = replace(position, weight=details.weight)
         self.details = details
         self.version = stat.version

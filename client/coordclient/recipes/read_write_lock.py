@@ -16,7 +16,7 @@ from typing import ClassVar, Generic, TypeVar
 from coordclient.errors import AlreadyHeldError, ClientClosedError, LockTimeoutError, NoNodeError
 from coordclient.operations import Operations
 from coordclient.recipes.blocks import AsyncBlocks, Blocks
-from coordclient.recipes.contenders import READ, WRITE, Contender, behind_writers, may_become_writer
+from coordclient.recipes.contenders import READ, WRITE, Contender, behind_writers, may_become_writer, token_of
 from coordclient.recipes.contention import Contest, Place, attempt, check_lock_delay, check_root
 from coordclient.recipes.deadlines import FOREVER, deadline
 from coordclient.recipes.faces import BlockingFace, BlockingGrant, abandon
@@ -49,9 +49,8 @@ class AsyncReadHandle(_Handle):
         """Become a writer if that needs no waiting: if we are the only reader, and nobody is before us.
 
         Those who wait go on waiting. On success this handle is spent; the token of the new one is larger
-        than that of every writer before, not smaller than that of any reader before, and smaller than that
-        of everybody who waits. On None this handle is held as before. It never waits for other readers: two
-        that did would wait for each other.
+        than all before, and smaller than those of everybody who waits. On None this handle is held as
+        before. It never waits for other readers: two that did would wait for each other.
 
         Raises:
             LockLostError: It is not held any more.
@@ -80,7 +79,7 @@ class AsyncReadHandle(_Handle):
             if len(others) == len(found) or not is_alone:
                 break
             # Everybody else waits. Whoever has held so far came before the first of them.
-            token = min((node.stat.czxid - 1 for _, node in others), default=None)
+            token = min((token_of(WRITE, node.stat.czxid) - 1 for _, node in others), default=None)
             successor = await place.become(WRITE, linger=contest.lock_delay, token=token, if_unchanged=root)
             if successor is not None:
                 self.spend()
@@ -226,8 +225,8 @@ class AsyncReadWriteLock:
 
     1. It guarantees that the service grants it to any number of readers or to one writer at a time, in the
        order of arrival: readers that come after a writer wait for it, so writers are not starved. Tokens
-       grow from writer to writer, and whoever excludes another has the larger token if it comes later
-       (`try_upgrade` tells the one exception). Writes with `guard=held` are refused once it is gone.
+       grow: of two that exclude each other, the later has the larger one (a writer that becomes a reader
+       keeps its own). Writes with `guard=held` are refused once it is gone.
     2. While the connection is SUSPENDED, waiters keep their place. A holder holds on until
        `held.valid_until`: nobody that excludes it can be granted the lock before.
     3. When the session is LOST, so is the lock: `held.lost` is set, the body is cancelled. A waiter queues

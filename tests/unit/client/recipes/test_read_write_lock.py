@@ -271,7 +271,7 @@ async def test_a_reader_becomes_a_writer_where_it_stands(connect: Connect, serve
     assert not waiting.done()
     await writing.release()
     following = await waiting
-    assert reading.token < later.token <= writing.token < following.token
+    assert reading.token < later.token < writing.token < following.token
 
 
 async def test_an_upgrade_alone_has_the_token_of_its_transaction(client: AsyncClient) -> None:
@@ -281,7 +281,8 @@ async def test_an_upgrade_alone_has_the_token_of_its_transaction(client: AsyncCl
     writing = await reading.try_upgrade()
 
     assert writing is not None
-    assert writing.token == writing.guard[1] > reading.token
+    assert writing.token > other.token
+    assert writing.token == 2 * writing.guard[1]
 
 
 async def test_a_reader_that_comes_meanwhile_ends_the_upgrade(connect: Connect, server: FakeServer) -> None:
