@@ -9,8 +9,10 @@ import tempfile
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 from coordclient import AsyncClient, Client
+from coordclient.cli import main as coordctl
 from coordsvc.testing import AsyncCluster, Cluster, TestServerError
 
 pytestmark = pytest.mark.processes
@@ -79,3 +81,22 @@ async def test_settings_that_the_server_refuses_are_told() -> None:
     with pytest.raises(TestServerError, match="election_ms must be a multiple of tick_ms"):
         async with AsyncCluster(1, election_ms=401):
             raise AssertionError("it cannot have started")
+
+
+def test_any_member_takes_the_order_to_expire_a_session() -> None:
+    with Cluster() as cluster:
+        for member in cluster:
+            with Client(cluster.endpoints) as victim, Client(cluster.endpoints) as witness:
+                victim.create("/held", b"", ephemeral=True)
+                session = f"{victim.session_id:#x}"
+                arguments = ["--endpoints", member.endpoint, "session", "expire", session]
+                result = CliRunner().invoke(coordctl, arguments)
+                assert result.stdout == f"session {session} has ended, as if it had expired\n"
+                assert witness.exists("/held") is None
+
+
+def test_the_fixture_is_such_a_cluster(coord_cluster: Cluster) -> None:
+    with Client(coord_cluster.endpoints, session_timeout=2.0) as client:
+        client.create("/a", b"0")
+        coord_cluster.leader().kill()
+        assert client.set("/a", b"1").version == 1
