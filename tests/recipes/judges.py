@@ -197,6 +197,7 @@ def alive(evidence: Evidence) -> set[str]:
 JUDGES: dict[str, Judge] = {
     "atomic_commit": atomic_commit,
     "barrier": barrier,
+    "config_value": config_value,
     "counter": counter,
     "election": election,
     "group": group,
@@ -206,5 +207,6 @@ JUDGES: dict[str, Judge] = {
     "read_write_lock": read_write_lock,
     "semaphore": semaphore,
     "services": services,
+    "tree_cache": tree_cache,
     "work_queue": work_queue,
 }

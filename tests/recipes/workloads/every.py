@@ -15,6 +15,7 @@ Workload = Callable[[Place], Awaitable[None]]
 WORKLOADS: dict[str, Workload] = {
     "atomic_commit": commits.atomic_commit,
     "barrier": barriers.barrier,
+    "config_value": values.config_value,
     "counter": values.counter,
     "election": locks.election,
     "group": groups.group,
@@ -24,5 +25,6 @@ WORKLOADS: dict[str, Workload] = {
     "read_write_lock": locks.read_write_lock,
     "semaphore": locks.semaphore,
     "services": groups.services,
+    "tree_cache": values.tree_cache,
     "work_queue": work_lists.work_queue,
 }

@@ -10,6 +10,7 @@ import contextlib
 from collections.abc import Mapping
 
 from coordclient.recipes.group import AsyncGroup
+from coordclient.recipes.partitioner import AsyncPartitioner
 from coordclient.recipes.service_registry import AsyncServiceRegistry
 from tests.recipes.workloads.place import EXPECTED, Held, Place, note_grant, write_under
 
@@ -97,7 +98,6 @@ async def services(place: Place) -> None:
 
 async def partitioner(place: Place) -> None:
     """Share four items out among all, and write under the guard of each that we own."""
-    from coordclient.recipes.partitioner import AsyncPartitioner
 
     await place.ensure(*(f"{place.path}-work/{item}" for item in ITEMS))
     shared = AsyncPartitioner(place.client, place.path, ITEMS, name=place.process, settle=0.2)

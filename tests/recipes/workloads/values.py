@@ -8,7 +8,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 
+from coordclient.recipes.config_value import AsyncConfigValue
 from coordclient.recipes.counter import AsyncCounter
+from coordclient.recipes.tree_cache import AsyncTreeCache
 from tests.recipes.workloads.place import EXPECTED, Place
 
 ADDERS = 2
@@ -36,7 +38,6 @@ async def counter(place: Place) -> None:
 
 async def config_value(place: Place) -> None:
     """Update a number by compare-and-set, and follow it."""
-    from coordclient.recipes.config_value import AsyncConfigValue
 
     async with AsyncConfigValue(place.client, place.path, default=0) as shared:
 
@@ -64,7 +65,6 @@ async def config_value(place: Place) -> None:
 
 async def tree_cache(place: Place) -> None:
     """Create, set and delete below one root, and keep a copy of it."""
-    from coordclient.recipes.tree_cache import AsyncTreeCache
 
     await place.ensure(place.path)
     async with AsyncTreeCache(place.client, place.path) as cache:

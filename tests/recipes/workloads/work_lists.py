@@ -17,6 +17,7 @@ PRIORITIES = (100, 100, 200, 50)
 BATCH = 5
 GIVE_BACK_EVERY = 7
 PATIENCE_S = 4.0  # somebody who died first in the line blocks it for the rest of its session
+PUT_EVERY_S = 0.1
 CHANGE_OF_MIND_S = 0.005
 
 
@@ -29,6 +30,7 @@ async def queue(place: Place) -> None:
         value = f"{place.process} {priority} {number}"
         with place.begin("put", value=value):
             await shared.put(value.encode(), priority=priority)
+        await place.pause(PUT_EVERY_S)
 
     async def get(number: int) -> None:
         with place.begin("get") as act:
@@ -64,6 +66,7 @@ async def work_queue(place: Place) -> None:
         value = f"{place.process} {number}"
         with place.begin("put", value=value) as act:
             act.note(id=await shared.put(value.encode()))
+        await place.pause(PUT_EVERY_S)
 
     async def work(claim: AsyncClaim, *, gives_back: bool) -> None:
         value = claim.value.decode()
@@ -78,9 +81,11 @@ async def work_queue(place: Place) -> None:
 
     async def claim(number: int) -> None:
         with place.begin("claim") as act:
-            found = await shared.claim(timeout=PATIENCE_S)
+            found = await (shared.claim(timeout=PATIENCE_S) if number else shared.try_claim())
+            if found is None:
+                return
             act.note(value=found.value.decode())
-        await work(found, gives_back=number % GIVE_BACK_EVERY == 0)
+        await work(found, gives_back=number > 0 and number % GIVE_BACK_EVERY == 0)
 
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(place.repeat(put))
@@ -88,4 +93,4 @@ async def work_queue(place: Place) -> None:
     await place.settle()
     while await shared.size() or await shared.claims():
         with contextlib.suppress(*EXPECTED):
-            await claim(1)
+            await claim(0)
