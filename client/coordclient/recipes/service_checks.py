@@ -103,7 +103,7 @@ class PeriodicCheck(Check):
 
     async def run(self, tell: Tell, rhythm: Rhythm) -> None:
         pause = self.interval * (0.5 + rhythm.dice() / 2)
-        probe: asyncio.Task[CheckResult] | None = None
+        probe: asyncio.Task[object] | None = None
         try:
             while True:
                 if probe is None or probe.done():
@@ -113,11 +113,8 @@ class PeriodicCheck(Check):
                     tell(self._result(probe))
                     probe.cancel()
                 else:
-                    tell(
-                        CheckResult(
-                            Status.CRITICAL, "the check before has not ended although it was cancelled"
-                        )
-                    )
+                    note = "the check before has not ended although it was cancelled"
+                    tell(CheckResult(Status.CRITICAL, note))
                 await rhythm.pause(pause)
                 pause = self.interval
         finally:
@@ -125,7 +122,7 @@ class PeriodicCheck(Check):
                 probe.cancel()
                 await asyncio.wait([probe], timeout=GRACE_SECONDS)
 
-    def _result(self, probe: asyncio.Task[CheckResult]) -> CheckResult:
+    def _result(self, probe: asyncio.Task[object]) -> CheckResult:
         if not probe.done():
             return CheckResult(Status.CRITICAL, f"no result within {self.timeout:g} s")
         if probe.cancelled():
@@ -133,9 +130,12 @@ class PeriodicCheck(Check):
         error = probe.exception()
         if error is not None:
             return CheckResult(Status.CRITICAL, f"{type(error).__name__}: {error}")
-        return probe.result()
+        result = probe.result()
+        if isinstance(result, CheckResult):
+            return result
+        return CheckResult(Status.CRITICAL, f"the check gave {result!r} instead of a CheckResult")
 
 
-def _fetch(probe: asyncio.Task[CheckResult]) -> None:
+def _fetch(probe: asyncio.Task[object]) -> None:
     if not probe.cancelled():
         probe.exception()  # Fetched here, so that one which comes too late is not reported as lost.

@@ -37,7 +37,8 @@ HEALTH_CHECK = "/grpc.health.v1.Health/Check"
 class HttpCheck(PeriodicCheck):
     """An HTTP request, judged as Consul does: 2xx is passing, 429 a warning, everything else critical.
 
-    Redirects are not followed. The beginning of the body becomes the note.
+    Redirects are not followed. The beginning of the body becomes the note, which everybody can read who may
+    discover the service.
 
     Args:
         url: `http://` or `https://`.
@@ -49,7 +50,7 @@ class HttpCheck(PeriodicCheck):
 
     url: str
     method: str = field(default="GET", kw_only=True)
-    headers: Mapping[str, str] | None = field(default=None, kw_only=True)
+    headers: Mapping[str, str] | None = field(default=None, kw_only=True, repr=False)  # may hold a secret
     tls: ssl.SSLContext | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from coordclient.janitor import Janitor
 from coordclient.recipes.service_checks import GRACE_SECONDS, Check, CheckResult, Rhythm
@@ -84,7 +85,9 @@ class HealthMonitor:
         """Begin to check. The janitor ends the checks with the client, if nobody does before."""
         for check, standing in self._checks:
             running = check.run(self._teller(standing), self._rhythm)
-            self._tasks.append(janitor.start(running, f"health check {check.label}"))
+            task = janitor.start(running, f"health check {check.label}")
+            task.add_done_callback(partial(self._ended, standing))
+            self._tasks.append(task)
 
     def stop(self) -> None:
         """End all checks. Nothing is told any more from here on."""
@@ -97,6 +100,14 @@ class HealthMonitor:
         self.stop()
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=2 * GRACE_SECONDS)
+
+    def _ended(self, standing: Standing, task: asyncio.Task[None]) -> None:
+        """A check has ended that should go on: whatever it saw last is not true for ever."""
+        if task.cancelled():
+            return
+        error = task.exception()
+        standing.result = CheckResult(Status.CRITICAL, f"the check has ended by itself: {error!r}")
+        self._judge()
 
     def _teller(self, standing: Standing) -> Callable[[CheckResult], None]:
         def tell(result: CheckResult) -> None:

@@ -159,6 +159,19 @@ async def test_whatever_a_check_raises_is_a_failure_and_the_checks_go_on() -> No
     assert "refused" in notes[3]
 
 
+async def test_a_check_that_returns_nonsense_is_a_failure() -> None:
+    async def nonsense() -> CheckResult:
+        return "fine"  # type: ignore[return-value]  # that is what is tested
+
+    result = await one_result(Scripted(nonsense))
+
+    assert result == CheckResult(CRITICAL, "the check gave 'fine' instead of a CheckResult")
+
+
+def test_secrets_in_headers_are_not_shown() -> None:
+    assert "secret" not in repr(HttpCheck("http://host/", headers={"Authorization": "secret"}))
+
+
 async def test_a_check_that_hangs_has_failed_and_is_begun_anew() -> None:
     begun = 0
 

@@ -92,6 +92,7 @@ class ScriptedCheck(Check):
 
     def __init__(self, label: str) -> None:
         self._label = label
+        self.end = asyncio.Event()
         self.tell: Callable[[CheckResult], None] = lambda _: None
         self.is_running = False
 
@@ -103,7 +104,8 @@ class ScriptedCheck(Check):
         self.tell = tell
         self.is_running = True
         try:
-            await asyncio.Event().wait()
+            await self.end.wait()
+            raise KeyError("broken")
         finally:
             self.is_running = False
 
@@ -161,3 +163,14 @@ async def test_a_closed_monitor_tells_nothing_and_leaves_no_task(monitored: Moni
     assert monitored.janitor.task_count == 0
     monitored.disk.tell(CheckResult(CRITICAL, "too late"))
     assert monitored.told == []
+
+
+async def test_a_check_that_ends_by_itself_is_critical(monitored: Monitored) -> None:
+    """It is one of the application's own, and broken."""
+    monitored.disk.tell(CheckResult(PASSING))
+    monitored.network.tell(CheckResult(PASSING))
+    monitored.disk.end.set()
+    await eventually(lambda: len(monitored.told) == 2)
+    await monitored.monitor.close()
+
+    assert monitored.told[1] == (CRITICAL, "disk: the check has ended by itself: KeyError('broken')")
