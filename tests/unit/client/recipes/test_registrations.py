@@ -28,6 +28,13 @@ def value_on(server: FakeServer) -> bytes | None:
     return None if node is None else node.value
 
 
+async def give_up_session(client: AsyncClient, server: FakeServer) -> None:
+    """Let the client give its session up; the service has not yet. Nobody can attach after this."""
+    server.refuse_attaches = [Code.NO_LEADER] * 1000
+    server.drop_connections()
+    await eventually(lambda: client.state is State.LOST)
+
+
 async def test_a_node_that_somebody_deleted_comes_back(client: AsyncClient, server: FakeServer) -> None:
     ours = announcement(client)
     await ours.open()
@@ -70,23 +77,63 @@ async def test_a_change_while_the_node_is_made_is_announced(client: AsyncClient,
 
 
 async def test_a_change_does_not_touch_what_another_has_put_there(
+    client: AsyncClient, server: FakeServer
+) -> None:
+    """It was deleted and made by another in a moment, and we have not heard of it yet."""
+    ours = announcement(client)
+    await ours.open()
+    server.delete(PATH)
+    server.set(PATH, b"other")
+    await ours.update(b"2")
+    assert value_on(server) == b"other"
+    server.delete(PATH)
+
+    await eventually(lambda: value_on(server) == b"2")
+
+
+async def test_what_another_puts_in_the_place_of_our_former_node_is_not_removed(
     connect: Connect, server: FakeServer
 ) -> None:
-    ours_client, other_client = await connect(), await connect()
-    ours, other = announcement(ours_client), announcement(other_client, b"other")
+    """It comes between our look at the node and its removal."""
+    client = await connect(session_timeout=0.5)
+    ours = announcement(client)
     await ours.open()
-    server.holds_answers = True
-    updating = asyncio.create_task(ours.update(b"2"))
-    await eventually(lambda: value_on(server) == b"2")
-    server.holds_answers = False
-    server.delete(PATH)
-    opening = asyncio.create_task(other.open(None))
-    server.release_answers()
-    await asyncio.wait([updating])
-    await ours.close()
-    await opening
+    await give_up_session(client, server)
+    swapped = []
 
+    def swap(frame: coordination_pb2.ClientFrame) -> None:
+        if not swapped and any(write.HasField("delete") for write in frame.writes.writes):
+            swapped.append(frame)
+            server.delete(PATH)
+            server.set(PATH, b"other")
+
+    server.on_frame = swap
+    server.refuse_attaches.clear()
+    await eventually(lambda: swapped and server.watch_count() == 1)
     assert value_on(server) == b"other"
+    assert not ours.is_announced
+    server.delete(PATH)
+
+    await eventually(lambda: value_on(server) == b"1")
+
+
+async def test_what_any_session_of_ours_left_is_replaced(connect: Connect, server: FakeServer) -> None:
+    """The second session made the node, did not hear of it, and is lost; the service has it still."""
+    client = await connect(session_timeout=0.5)
+    ours = announcement(client)
+    await ours.open()
+    first = client.session_id
+    server.holds_answers = True
+    server.expire(first)
+    await eventually(lambda: PATH in server.tree.nodes)
+    second = server.tree.nodes[PATH].stat.ephemeral_owner
+    assert second == client.session_id != first
+    await give_up_session(client, server)
+    server.release_answers()
+    server.refuse_attaches.clear()
+    await eventually(lambda: ours.is_announced)
+
+    assert server.tree.nodes[PATH].stat.ephemeral_owner == client.session_id != second
 
 
 async def test_closing_does_not_remove_what_another_has_put_there(
@@ -231,3 +278,13 @@ async def test_a_session_that_ends_anywhere_changes_nothing(
     await ours.close()
 
     assert value_on(server) is None
+
+
+async def test_one_whose_time_is_over_waits_no_more(connect: Connect, server: FakeServer) -> None:
+    first, second = await connect(), await connect()
+    await announcement(first).open()
+
+    with pytest.raises(MemberNameTakenError):
+        await announcement(second).open(0.05)
+    await eventually(lambda: second.janitor.task_count == 0)
+    await eventually(lambda: server.watch_count() == 1)  # of the one who has the path
