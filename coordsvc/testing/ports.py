@@ -7,9 +7,12 @@ connections.
 
 from __future__ import annotations
 
+import atexit
 import random
 import socket
 from functools import cache
+
+from coordsvc.testing.errors import TestServerError
 
 HOST = "127.0.0.1"
 BLOCK_PORTS = 200
@@ -33,8 +36,9 @@ def _block() -> _Block:
         except OSError:
             guard.close()
             continue
+        atexit.register(guard.close)
         return _Block(guard, first)
-    raise AssertionError("every block of ports is reserved")
+    raise TestServerError("every block of ports is reserved: how many test runs are there?")
 
 
 class _Block:
@@ -51,7 +55,7 @@ class _Block:
             port = self._first + self._taken
             if _is_free(port):
                 return port
-        raise AssertionError("every port of the block is in use")
+        raise TestServerError("every port of this process's block is in use")
 
 
 def _is_free(port: int) -> bool:
