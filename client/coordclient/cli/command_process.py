@@ -128,12 +128,20 @@ class CommandProcess:
     def _send_to_all(self, number: signal.Signals) -> None:
         if self._process.returncode is not None:
             return
-        self.pass_on(number)  # Without /proc, this and the group are all that we know.
+        # The group first: who is started in this moment is in it, too.
+        launcher.send(-self.pid if self.has_own_group else self.pid, number)
         for process in self.survivors():
-            launcher.send(process.number, number)
+            is_reached = process.group == self.pid if self.has_own_group else process.number == self.pid
+            if not is_reached:
+                launcher.send(process.number, number)
 
     # -----------------------------------------------------------------------------------------
     # The watchman
+
+    @property
+    def is_overdue(self) -> bool:
+        """Return whether the watchman has killed the command, because we stood still ourselves."""
+        return 0.0 < self._told_until <= launcher.now()
 
     def keep_until(self, deadline: float) -> None:
         """Tell the watchman until when the command may live without further word from us."""

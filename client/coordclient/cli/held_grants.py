@@ -132,7 +132,8 @@ def run_or_hold(
         grant.release()
     if ending.is_lost:
         if not ending.stopped_because:
-            fail_line(f"{path} was lost before the command had ended: {grant.lost.reason}")
+            why = grant.lost.reason or "it could not be renewed in time"
+            fail_line(f"{path} was lost before the command had ended: {why}")
         fail_line(f"{path} is lost; the command ended with {ending.exit_code}")
         click.get_current_context().exit(ExitCode.LOST)
     click.get_current_context().exit(ending.exit_code)
@@ -143,13 +144,15 @@ def _hold(settings: Settings, client: Client, path: str, held: HeldGrant) -> Non
     session = session_name(client.session_id)
     news = threading.Event()
     held.on_news(news.set)
-    if settings.for_people:
-        click.echo(grant.token)
-    else:
-        data = {"path": path, "token": grant.token, "node": grant.path, "session": session}
-        print_item(data, settings.output_format)
-    click.echo(f"holding {path} with token {grant.token} in session {session}; Ctrl-C lets it go", err=True)
-    try:
+    try:  # Who has read the token may send Ctrl-C at once.
+        if settings.for_people:
+            click.echo(grant.token)
+        else:
+            data = {"path": path, "token": grant.token, "node": grant.path, "session": session}
+            print_item(data, settings.output_format)
+        click.echo(
+            f"holding {path} with token {grant.token} in session {session}; Ctrl-C lets it go", err=True
+        )
         news.wait()
     except KeyboardInterrupt:
         return

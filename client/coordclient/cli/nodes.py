@@ -165,8 +165,8 @@ def _hold(client: Client, path: str) -> None:
     lost = threading.Event()
     client.add_listener(lambda state: lost.set() if state is State.LOST else None)
     session = session_name(client.session_id or 0)
-    click.echo(f"holding {path} in session {session}; Ctrl-C lets it go", err=True)
     try:
+        click.echo(f"holding {path} in session {session}; Ctrl-C lets it go", err=True)
         lost.wait()
     except KeyboardInterrupt:
         return

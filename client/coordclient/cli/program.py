@@ -24,6 +24,7 @@ from coordclient.cli.locks import lock
 from coordclient.cli.membership import member
 from coordclient.cli.nodes import create, delete, get, set_value, stat
 from coordclient.cli.output import OUTPUT_FORMATS
+from coordclient.cli.semaphores import semaphore
 
 
 class _Program(click.Group):
@@ -84,7 +85,7 @@ def _settings_of_environment(ctx: click.Context) -> Settings:
 
 _COMMANDS: tuple[click.Command, ...] = (
     ls, tree, get, set_value, create, delete, stat, watch, history,
-    lock, elect,
+    lock, semaphore, elect,
     status, member, leader, session, completion,
 )  # fmt: skip
 for command in _COMMANDS:

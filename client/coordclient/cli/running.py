@@ -112,10 +112,10 @@ def run(
         running = _Running(process, held, course, inbox, on_draining)
         try:
             running.to_the_end()
+            running.is_lost |= bool(held.lost) or process.is_overdue
         finally:
             exit_code = process.end()
-    is_lost = running.is_lost or bool(held.lost)
-    return Ending(exit_code, running.stopped_because, is_lost, running.asked_to_end)
+    return Ending(exit_code, running.stopped_because, running.is_lost, running.asked_to_end)
 
 
 class _Running:
