@@ -99,7 +99,7 @@ async def test_what_another_puts_in_the_place_of_our_former_node_is_not_removed(
     ours = announcement(client)
     await ours.open()
     await give_up_session(client, server)
-    swapped = []
+    swapped: list[coordination_pb2.ClientFrame] = []
 
     def swap(frame: coordination_pb2.ClientFrame) -> None:
         if not swapped and any(write.HasField("delete") for write in frame.writes.writes):
