@@ -28,7 +28,7 @@ from tests.recipes.workloads.place import ROOT
 Judge = Callable[[Evidence], list[str]]
 
 ROUNDS_MIN = 5
-HOLDS_MIN = 10  # a run that shows less shows nothing
+DONE_MIN = 10  # a run that shows less shows nothing
 
 
 def fenced(evidence: Evidence, work: str) -> list[str]:
@@ -43,12 +43,14 @@ def fenced(evidence: Evidence, work: str) -> list[str]:
     return findings
 
 
-def progress(evidence: Evidence, recipe: str, operation: str, result: str) -> list[str]:
+def progress(
+    evidence: Evidence, recipe: str, operation: str, result: str, *, at_least: int = DONE_MIN
+) -> list[str]:
     """Every survivor did it, with this result, and did it again when the fault was over."""
     findings = []
     done = [act for act in evidence.of(recipe) if act.operation == operation and act.is_done]
     done = [act for act in done if act.has(result)]
-    if len(done) < HOLDS_MIN:
+    if len(done) < at_least:
         findings.append(f"only {len(done)} of {recipe}'s {operation} succeeded in the whole run")
     afterwards = {act.process for act in done if (act.ended_s or 0.0) > evidence.healed_s}
     findings += [
@@ -135,7 +137,7 @@ def atomic_commit(evidence: Evidence) -> list[str]:
     for act in acts:
         if act.operation == "final" and act.items("open"):
             findings.append(f"{act.process} sees open proposals: {act.items('open')}")
-    return findings + progress(evidence, "atomic_commit", "propose", "proposal")
+    return findings + progress(evidence, "atomic_commit", "propose", "proposal", at_least=ROUNDS_MIN)
 
 
 def queue(evidence: Evidence) -> list[str]:

@@ -13,7 +13,8 @@ import pytest
 
 from coordclient import AsyncClient
 from coordsvc.testing import running_server
-from tests.recipes.cancellations import AT_ONCE_S, SCENARIOS, Scenario
+from tests.recipes.cancellations import SCENARIOS
+from tests.recipes.scenario import AT_ONCE_S, Scenario
 from tests.recipes.stepping import Moment, Stepped
 
 AWAITS_MAX = 300
@@ -50,15 +51,28 @@ async def cancel_once(
     outcome = await call
     for result in outcome.results:
         if result is not None:
-            await scenario.undo(result)
+            await scenario.undo(result, other)
     try:
         async with asyncio.timeout(AT_ONCE_S):
             await until_cleaned_up(client)
             await scenario.free(other)
+            left = await own_nodes(client, other)
+            assert left == [], f"nodes of the session of the cancelled call: {left}"
     except (TimeoutError, AssertionError) as error:
         where = f"{scenario}, cancelled at await {at} {moment.value}"
         raise AssertionError(f"{where}, left something behind: {error}") from error
     return outcome.awaits
+
+
+async def own_nodes(client: AsyncClient, other: AsyncClient, path: str = "/") -> list[str]:
+    """Return the ephemeral nodes of a client's session."""
+    found = []
+    for node in await other.get_children_nodes(path):
+        if node.stat.ephemeral_owner == client.session_id:
+            found.append(node.path)
+        if node.stat.num_children:
+            found += await own_nodes(client, other, node.path)
+    return found
 
 
 async def until_cleaned_up(client: AsyncClient) -> None:
