@@ -312,6 +312,17 @@ class Operations(Lifecycle):
                 nodes.append(replace(node, path=self.relative_path(node.path)) if self.namespace else node)
         return nodes
 
+    async def page_of_children(
+        self, path: str, *, after: str = "", limit: int = 0, timeout: float | None = None
+    ) -> tuple[list[str], bool]:
+        """For recipes: up to `limit` names of children after `after`, and whether there are more."""
+        read = coordination_pb2.Read()
+        read.list_children.path = self.full_path(path)
+        read.list_children.after = after
+        read.list_children.limit = limit
+        children = (await self._read(read, LINEARIZABLE, 0, timeout, None)).children
+        return list(children.names), children.more
+
     async def _pages(
         self,
         path: str,

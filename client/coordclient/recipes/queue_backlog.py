@@ -54,6 +54,8 @@ from coordclient.watch_records import STREAM_RECURSIVE, WatchRecord
 
 T = TypeVar("T")
 Take = Callable[[str], Awaitable[T | None]]  # takes the ready item of this name; None: it has changed or gone
+PAGE_ITEMS = 100
+NOT_KNOWN = -1
 UNDO_SECONDS = 1.0  # how long a cancelled caller is kept for what it had just taken to be given back
 
 
@@ -67,6 +69,9 @@ class Backlog:
         self._line = AsyncLock(client, layout.consumers)
         self._time = ServiceTime()
         self._due_ms: dict[str, int] = {}  # of delayed items, by name; a name is used once
+        self._delayed_pzxid = (
+            NOT_KNOWN  # the state of their folder that this was learnt from, or an older one
+        )
 
     # -----------------------------------------------------------------------------------------
     # Putting
@@ -131,17 +136,31 @@ class Backlog:
         except NoNodeError:
             return []
 
-    async def look(self) -> list[str]:
-        """Return the names of the items that can be taken, in order; those whose time has come among them."""
-        layout = self.layout
-        while True:
-            claims = self.names(layout.claims) if self._has_claims else _nothing()
-            ready, delayed, claimed = await asyncio.gather(
-                self.names(layout.ready), self.names(layout.delayed), claims
+    async def look(self) -> str | None:
+        """Return the name of the first item that can be taken; None if there is none.
+
+        Items whose time has come are among them.
+        """
+        while await self._release_due():
+            continue
+        claimed = set(await self.names(self.layout.claims)) if self._has_claims else set()
+        after, has_more = "", True
+        while has_more:
+            names, has_more = await self._page_of_ready(after)
+            for name in in_order(names):
+                if name not in claimed:
+                    return name
+            after = names[-1] if names else after
+        return None
+
+    async def _page_of_ready(self, after: str) -> tuple[list[str], bool]:
+        """Return the next names among the ready items: by name, which is their order."""
+        try:
+            return await self._client.page_of_children(
+                self.layout.ready, after=after, limit=PAGE_ITEMS, timeout=FOREVER
             )
-            if not await self._release_due(delayed):
-                taken = set(claimed)
-                return [name for name in in_order(ready) if name not in taken]
+        except NoNodeError:
+            return [], False
 
     async def count(self) -> int:
         """Return how many items there are: ready, delayed and claimed."""
@@ -151,23 +170,31 @@ class Backlog:
     # -----------------------------------------------------------------------------------------
     # Delayed items
 
-    async def _release_due(self, delayed: list[str]) -> bool:
-        """Make those ready whose time has come. Return whether there were any."""
-        await self._learn_due(delayed)
+    async def _release_due(self) -> bool:
+        """Make those ready whose time has come. Return whether it is worth looking again."""
+        await self._learn_due()
         if not self._due_ms or self.seconds_until_due() > 0:
             return False
         try:
             now_ms = await self._time.ask(self._client, self.layout.delayed)
         except NoNodeError:
+            self._due_ms.clear()
             return True
         due = [name for name, due_ms in self._due_ms.items() if due_ms <= now_ms]
         for name in sorted(due, key=lambda name: (self._due_ms[name], sequence_of_delayed(name))):
             await self._make_ready(name)
+        if due:
+            self._delayed_pzxid = NOT_KNOWN  # List them again, whoever has made them ready.
         return bool(due)
 
-    async def _learn_due(self, delayed: list[str]) -> None:
+    async def _learn_due(self) -> None:
         """Learn when each delayed item is due, by its creation and its name."""
-        delays = {name: delay for name in delayed if (delay := delay_ms_in(name)) is not None}
+        folder = await self._client.exists(self.layout.delayed, timeout=FOREVER)
+        newest = 0 if folder is None else folder.pzxid
+        if newest == self._delayed_pzxid:
+            return  # No item has come or gone since.
+        names = await self.names(self.layout.delayed)
+        delays = {name: delay for name in names if (delay := delay_ms_in(name)) is not None}
         self._due_ms = {name: due for name, due in self._due_ms.items() if name in delays}
         for name, delay_ms in delays.items():
             if name in self._due_ms:
@@ -175,6 +202,7 @@ class Backlog:
             stat = await self._client.exists(f"{self.layout.delayed}/{name}", timeout=FOREVER)
             if stat is not None:
                 self._due_ms[name] = stat.ctime + delay_ms
+        self._delayed_pzxid = newest
 
     def seconds_until_due(self) -> float:
         """Return when to look at the delayed items that we know of; infinity if there are none."""
@@ -211,10 +239,10 @@ class Backlog:
         """Take the first item that can be taken; None if there is none."""
         while True:
             try:
-                names = await self.look()
-                if not names:
+                name = await self.look()
+                if name is None:
                     return None
-                taken = await take(names[0])
+                taken = await take(name)
             except SessionExpiredError:
                 continue
             if taken is not None:
@@ -256,8 +284,8 @@ class Backlog:
         try:
             if await self.names(self.layout.consumers):
                 return None
-            names = await self.look()
-            return await take(names[0]) if names else None
+            name = await self.look()
+            return None if name is None else await take(name)
         except SessionExpiredError:
             return None
 
@@ -319,7 +347,3 @@ async def _undo(taking: asyncio.Task[T | None], undo: Callable[[T], Coroutine[No
     taken = taking.result()
     if taken is not None:
         await undo(taken)
-
-
-async def _nothing() -> list[str]:
-    return []

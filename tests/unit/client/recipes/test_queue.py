@@ -48,10 +48,20 @@ async def idle_consumer(client: AsyncClient, server: FakeServer, place: int = 1)
     return task
 
 
-def has_settled_in_line(server: FakeServer) -> bool:
+def has_settled_in_line(server: FakeServer, namespace: str = "") -> bool:
     """Return whether the first in line watches the items, and everybody their own node and the one before."""
-    waiting = len(server.names(CONSUMERS))
+    waiting = len(server.names(namespace + CONSUMERS))
     return server.watch_count() == 2 * waiting
+
+
+def listings(server: FakeServer, folder: str, first_frame: int) -> int:
+    """Return how often a folder was listed since then."""
+    return sum(
+        read.list_children.path == folder
+        for frame in server.frames[first_frame:]
+        for read in frame.reads
+        if read.HasField("list_children")
+    )
 
 
 # ---------------------------------------------------------------------------------------------
@@ -150,6 +160,16 @@ async def test_a_consumer_waits_for_an_item(connect: Connect, server: FakeServer
     await eventually(lambda: server.watch_count() == 0)
 
 
+async def test_a_namespace_makes_no_difference(connect: Connect, server: FakeServer) -> None:
+    consumer = asyncio.create_task(AsyncQueue(await connect(namespace="/prod"), PATH).get())
+    await eventually(
+        lambda: len(server.names(f"/prod{CONSUMERS}")) == 1 and has_settled_in_line(server, "/prod")
+    )
+    await AsyncQueue(await connect(namespace="/prod"), PATH).put(b"here")
+
+    assert (await consumer).value == b"here"
+
+
 async def test_idle_consumers_are_served_in_order_of_arrival(connect: Connect, server: FakeServer) -> None:
     clients = [await connect() for _ in range(3)]
     consumers = [await idle_consumer(client, server, place + 1) for place, client in enumerate(clients)]
@@ -169,14 +189,11 @@ async def test_an_item_wakes_one_consumer(connect: Connect, server: FakeServer) 
     await consumers[0]
     await eventually(lambda: len(server.names(CONSUMERS)) == 4 and has_settled_in_line(server))
 
-    looks = [
-        read
-        for frame in server.frames[before:]
-        for read in frame.reads
-        if read.HasField("list_children") and read.list_children.path == READY
-    ]
-    # The first looked and took; the second is first now, and looked before and after it began to watch.
-    assert len(looks) == 3
+    for client in clients:
+        await client.sync()
+
+    # The first looked and took; the second is first now, and looks before and after it begins to watch.
+    assert 2 <= listings(server, READY, before) <= 3
     for consumer in consumers[1:]:
         consumer.cancel()
     await asyncio.wait(consumers)
@@ -311,6 +328,33 @@ async def test_items_that_are_due_come_in_the_order_in_which_they_became_so(
     server.tree.now_ms += 3_000
 
     assert await drained(AsyncQueue(client, PATH)) == [b"urgent", b"first", b"second", b"third"]
+
+
+async def test_delayed_items_are_listed_only_when_they_have_changed(
+    client: AsyncClient, queue: AsyncQueue, server: FakeServer
+) -> None:
+    server.tree.now_ms = 1_000_000
+    await queue.put(b"much later", delay=500)
+    await queue.try_get()
+    before = len(server.frames)
+    await queue.put(b"now")
+    await queue.get()
+    await queue.try_get()
+
+    assert listings(server, f"{PATH}/items/delayed", before) == 0
+
+
+async def test_an_item_that_somebody_else_has_made_ready_is_no_trouble(
+    client: AsyncClient, queue: AsyncQueue, server: FakeServer
+) -> None:
+    server.tree.now_ms = 1_000_000
+    await queue.put(b"due", delay=5)
+    assert await queue.try_get() is None
+    server.tree.now_ms += 5_000
+    assert await AsyncQueue(client, PATH).peek() is not None
+
+    assert (await queue.get()).value == b"due"
+    assert await queue.size() == 0
 
 
 # ---------------------------------------------------------------------------------------------

@@ -99,6 +99,16 @@ async def test_nobody_else_gets_what_is_claimed(queue: AsyncWorkQueue, other: As
     claim.check()
 
 
+async def test_what_is_claimed_may_fill_more_than_a_page(queue: AsyncWorkQueue, server: FakeServer) -> None:
+    server.tree.page = 2
+    for number in range(6):
+        await queue.put(b"%d" % number)
+    claims = [await queue.claim() for _ in range(6)]
+
+    assert [claim.value for claim in claims] == [b"0", b"1", b"2", b"3", b"4", b"5"]
+    assert await queue.try_claim() is None
+
+
 async def test_a_clean_end_of_the_body_acknowledges(queue: AsyncWorkQueue) -> None:
     await queue.put(b"one")
     async with await queue.claim() as claim:
