@@ -36,7 +36,8 @@ class AsyncRegistration:
     3. When the session is LOST it goes, and comes back in the next session with its present status.
 
     A program that is asked to end, by SIGTERM for instance, calls `drain`, so that nobody is sent to an
-    instance that is about to stop; a handler of signals may only start that, not do it.
+    instance that is about to stop. The handler itself only says that it is time:
+    `loop.add_signal_handler(signal.SIGTERM, stop.set)`, then `await stop.wait()` and `drain` in a task.
 
     Attributes:
         id: Unique among the instances of the service.
@@ -255,7 +256,11 @@ class Registration:
         self._portal.run(self._registration.set_status(status))
 
     def drain(self, seconds: float) -> None:
-        """Take the instance out of use: say DRAINING, wait, and close."""
+        """Take the instance out of use: say DRAINING, wait `seconds`, and close.
+
+        What a program does when SIGTERM comes: its handler sets an event, its main thread waits for that and
+        calls this, with as many seconds as its requests take.
+        """
         self._portal.run(self._registration.drain(seconds))
 
     def close(self) -> None:

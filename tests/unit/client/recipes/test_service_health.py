@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import grpc
 import grpc.aio
@@ -26,6 +28,7 @@ from coordclient.types import Status
 from tests.unit.client.eventually import eventually
 
 PASSING, WARNING, CRITICAL = Status.PASSING, Status.WARNING, Status.CRITICAL
+CERTIFICATE = Path(__file__).parents[2] / "transport" / "localhost.pem"
 Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 
@@ -70,7 +73,7 @@ async def one_result(check: PeriodicCheck) -> CheckResult:
 
 
 @asynccontextmanager
-async def listening(serve: Serve) -> AsyncIterator[int]:
+async def listening(serve: Serve, encrypted: ssl.SSLContext | None = None) -> AsyncIterator[int]:
     """Serve TCP connections on a free port."""
     tasks: set[asyncio.Task[None]] = set()
 
@@ -85,7 +88,7 @@ async def listening(serve: Serve) -> AsyncIterator[int]:
         finally:
             writer.close()
 
-    server = await asyncio.start_server(handle, "127.0.0.1", 0)
+    server = await asyncio.start_server(handle, "127.0.0.1", 0, ssl=encrypted)
     try:
         yield server.sockets[0].getsockname()[1]
     finally:
@@ -96,7 +99,9 @@ async def listening(serve: Serve) -> AsyncIterator[int]:
 
 
 @asynccontextmanager
-async def answering(answer: bytes, *, then_hang: bool = False) -> AsyncIterator[tuple[int, list[bytes]]]:
+async def answering(
+    answer: bytes, *, then_hang: bool = False, encrypted: ssl.SSLContext | None = None
+) -> AsyncIterator[tuple[int, list[bytes]]]:
     """Serve one fixed HTTP answer; yield the port, and the requests as they come."""
     requests: list[bytes] = []
 
@@ -107,7 +112,7 @@ async def answering(answer: bytes, *, then_hang: bool = False) -> AsyncIterator[
         if then_hang:
             await asyncio.Event().wait()
 
-    async with listening(serve) as port:
+    async with listening(serve, encrypted) as port:
         yield port, requests
 
 
@@ -375,6 +380,20 @@ async def test_nobody_there_is_critical() -> None:
 def test_requests_that_cannot_be_made_are_refused_at_once(wrong: dict[str, str]) -> None:
     with pytest.raises(InvalidArgumentError):
         HttpCheck(**{"url": "http://host/", **wrong})  # type: ignore[arg-type]  # that is what is tested
+
+
+async def test_https_trusts_whom_it_is_told_to_trust() -> None:
+    encrypted = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    encrypted.load_cert_chain(CERTIFICATE)
+    answer = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
+    async with answering(answer, encrypted=encrypted) as (port, _):
+        url = f"https://localhost:{port}/health"
+        trusted = await one_result(HttpCheck(url, tls=ssl.create_default_context(cafile=CERTIFICATE)))
+        stranger = await one_result(HttpCheck(url))
+
+    assert trusted == CheckResult(PASSING, "HTTP 200 OK")
+    assert stranger.status is CRITICAL
+    assert "certificate verify failed" in stranger.note
 
 
 # ---------------------------------------------------------------------------------------------

@@ -335,3 +335,42 @@ def test_a_call_to_one_who_has_gone_may_still_end() -> None:
     source.report(gone, FAILURE)
 
     assert source.pick().id == "b"
+
+
+STEPS = st.lists(
+    st.one_of(
+        st.dictionaries(st.sampled_from("abcd"), st.sampled_from(list(Status))),  # a new view
+        st.tuples(st.sampled_from("abcd"), st.booleans()),  # a call has failed, or has not
+        st.floats(0, 40),  # so many seconds pass
+    ),
+    max_size=40,
+)
+
+
+@settings(deadline=None)
+@given(st.sampled_from(STRATEGIES), STEPS)
+def test_whatever_happens_the_best_that_there_are_are_picked(
+    strategy: str, steps: list[dict[str, Status] | tuple[str, bool] | float]
+) -> None:
+    clock = Clock()
+    source = picker(strategy=strategy, clock=clock, eject_after=2)
+    for step in steps:
+        if isinstance(step, dict):
+            source.take(Instances(instance(name, status) for name, status in sorted(step.items())))
+        elif isinstance(step, tuple):
+            source.report(instance(step[0]), None if step[1] else FAILURE)
+        else:
+            clock.now += step
+        assert_best_is_picked(source)
+
+
+def assert_best_is_picked(source: Picker) -> None:
+    usable = [each for each in source.instances if each.status in (Status.PASSING, Status.WARNING)]
+    healthy = [each for each in usable if each not in source.ejected()]
+    passing = [each for each in healthy if each.status is Status.PASSING]
+    if not usable:
+        with pytest.raises(NoInstanceError):
+            source.pick("key")
+        return
+    assert source.pick("key") in (passing or healthy or usable)
+    assert source.is_panicking is (not healthy)
