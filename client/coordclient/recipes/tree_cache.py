@@ -16,7 +16,7 @@ from coordclient.operations import Operations
 from coordclient.recipes.faces import BlockingFace, iterate
 from coordclient.recipes.following import Following
 from coordclient.recipes.mirror import CacheChange, difference
-from coordclient.types import Node
+from coordclient.types import EventType, Node
 
 
 class AsyncTreeCache:
@@ -120,14 +120,19 @@ class CacheChanges:
 
     def __init__(self, following: Following) -> None:
         self._following = following
-        self._waiting: dict[str, Node | None] = {}  # each as the reader knows it, the longest waiting first
+        self._waiting: dict[str, Node | None] = {}  # each as the reader knows it, in the order of telling
         self._news = asyncio.Event()
         self._is_closed = False
 
     def push(self, changes: list[CacheChange]) -> None:
         """For the cache: something has changed, or the end has come."""
+        waiting = self._waiting
         for change in changes:
-            self._waiting.setdefault(change.path, change.previous)
+            if change.type is EventType.CHANGED:
+                waiting.setdefault(change.path, change.previous)
+            else:
+                # Last again: so a node never comes before its parent, nor goes after it.
+                waiting[change.path] = waiting.pop(change.path, change.previous)
         self._news.set()
 
     def __aiter__(self) -> Self:
