@@ -49,7 +49,7 @@ from coordclient.recipes.receipts import (
 )
 from coordclient.recipes.service_time import ServiceTime
 from coordclient.transactions import TransactionBuilder
-from coordclient.types import Event, EventType, Guard
+from coordclient.types import Event, EventType, Guard, Stat
 from coordclient.watch_records import STREAM_RECURSIVE, WatchRecord
 
 T = TypeVar("T")
@@ -141,17 +141,23 @@ class Backlog:
 
         Items whose time has come are among them.
         """
-        while await self._release_due():
-            continue
-        claimed = set(await self.names(self.layout.claims)) if self._has_claims else set()
-        after, has_more = "", True
-        while has_more:
-            names, has_more = await self._page_of_ready(after)
+        layout = self.layout
+        while True:
+            folder, claimed, (names, has_more) = await asyncio.gather(
+                self._client.exists(layout.delayed, timeout=FOREVER),
+                self.names(layout.claims) if self._has_claims else _nothing(),
+                self._page_of_ready(""),
+            )
+            if not await self._release_due(folder):
+                break
+        taken = set(claimed)
+        while True:
             for name in in_order(names):
-                if name not in claimed:
+                if name not in taken:
                     return name
-            after = names[-1] if names else after
-        return None
+            if not has_more:
+                return None
+            names, has_more = await self._page_of_ready(names[-1])
 
     async def _page_of_ready(self, after: str) -> tuple[list[str], bool]:
         """Return the next names among the ready items: by name, which is their order."""
@@ -170,9 +176,9 @@ class Backlog:
     # -----------------------------------------------------------------------------------------
     # Delayed items
 
-    async def _release_due(self) -> bool:
+    async def _release_due(self, folder: Stat | None) -> bool:
         """Make those ready whose time has come. Return whether it is worth looking again."""
-        await self._learn_due()
+        await self._learn_due(folder)
         if not self._due_ms or self.seconds_until_due() > 0:
             return False
         try:
@@ -187,9 +193,8 @@ class Backlog:
             self._delayed_pzxid = NOT_KNOWN  # List them again, whoever has made them ready.
         return bool(due)
 
-    async def _learn_due(self) -> None:
+    async def _learn_due(self, folder: Stat | None) -> None:
         """Learn when each delayed item is due, by its creation and its name."""
-        folder = await self._client.exists(self.layout.delayed, timeout=FOREVER)
         newest = 0 if folder is None else folder.pzxid
         if newest == self._delayed_pzxid:
             return  # No item has come or gone since.
@@ -282,10 +287,8 @@ class Backlog:
     async def _without_waiting(self, take: Take[T]) -> T | None:
         """Take an item if nobody waits in line, and nobody takes it before us."""
         try:
-            if await self.names(self.layout.consumers):
-                return None
-            name = await self.look()
-            return None if name is None else await take(name)
+            waiting, name = await asyncio.gather(self.names(self.layout.consumers), self.look())
+            return None if waiting or name is None else await take(name)
         except SessionExpiredError:
             return None
 
@@ -347,3 +350,7 @@ async def _undo(taking: asyncio.Task[T | None], undo: Callable[[T], Coroutine[No
     taken = taking.result()
     if taken is not None:
         await undo(taken)
+
+
+async def _nothing() -> list[str]:
+    return []
