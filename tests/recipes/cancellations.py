@@ -5,14 +5,17 @@ Rule of this file: every call that can wait is here, and where somebody can be i
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 from coordclient import AsyncClient
+from coordclient.errors import RecipeTimeoutError
 from coordclient.recipes.atomic_commit import AsyncAtomicCommit
 from coordclient.recipes.barrier import AsyncBarrier
 from coordclient.recipes.config_value import AsyncConfigValue
 from coordclient.recipes.counter import AsyncCounter
+from coordclient.recipes.double_barrier import AsyncDoubleBarrier
 from coordclient.recipes.election import AsyncElection
 from coordclient.recipes.group import AsyncGroup
 from coordclient.recipes.lock import AsyncLock
@@ -24,6 +27,8 @@ from coordclient.recipes.service_registry import AsyncServiceRegistry
 from coordclient.recipes.tree_cache import AsyncTreeCache
 from coordclient.recipes.work_queue import AsyncWorkQueue
 from tests.recipes.scenario import AT_ONCE_S, PATH, Scenario, keep, nothing_meanwhile
+
+ALONE_S = 0.2
 
 # ---------------------------------------------------------------------------------------------
 # Lock and election
@@ -234,6 +239,31 @@ async def a_barrier_can_be_lifted(other: AsyncClient) -> None:
     assert not await AsyncBarrier(other, PATH).is_up()
 
 
+async def entered(client: AsyncClient) -> None:
+    try:
+        entered = await AsyncDoubleBarrier(client, PATH, 2).enter(timeout=ALONE_S)
+    except RecipeTimeoutError:
+        return
+    await entered.release()
+
+
+async def a_second_party_will_come(other: AsyncClient) -> Callable[[], Awaitable[None]]:
+    async def come() -> None:
+        try:
+            entered = await AsyncDoubleBarrier(other, PATH, 2).enter(timeout=ALONE_S)
+        except RecipeTimeoutError:
+            return
+        await entered.release()
+
+    return come
+
+
+async def two_can_meet(other: AsyncClient) -> None:
+    barrier = AsyncDoubleBarrier(other, PATH, 2)
+    rounds = await asyncio.gather(*(barrier.enter(timeout=AT_ONCE_S) for _ in range(2)))
+    await asyncio.gather(*(entered.leave(timeout=AT_ONCE_S) for entered in rounds))
+
+
 # ---------------------------------------------------------------------------------------------
 # Who is there
 
@@ -390,6 +420,7 @@ SCENARIOS = [
         beforehand=a_barrier_is_up,
     ),
     Scenario("barrier.create", own_barrier, a_barrier_can_be_lifted, undo=keep),
+    Scenario("double_barrier.enter", entered, two_can_meet, undo=keep, beforehand=a_second_party_will_come),
     Scenario("group.join", lambda client: AsyncGroup(client, PATH).join("ours"), nobody_is_there, undo=leave),
     Scenario("membership.update", joined, nobody_is_there, undo=keep),
     Scenario(

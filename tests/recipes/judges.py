@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from tests.checkers.recipe_barriers import check_barrier
+from tests.checkers.recipe_barriers import check_barrier, check_double_barrier
 from tests.checkers.recipe_counters import check_counter
 from tests.checkers.recipe_decisions import check_decisions
 from tests.checkers.recipe_grants import (
@@ -20,6 +20,7 @@ from tests.checkers.recipe_grants import (
 from tests.checkers.recipe_items import check_acknowledged_once, check_order, check_taken_once
 from tests.checkers.recipe_views import check_converged, check_copies, check_forward, check_numbers_forward
 from tests.recipes.stage import Evidence
+from tests.recipes.workloads.barriers import PARTIES
 from tests.recipes.workloads.commits import PARTICIPANTS
 from tests.recipes.workloads.groups import ITEMS
 from tests.recipes.workloads.locks import PERMITS
@@ -179,6 +180,15 @@ def barrier(evidence: Evidence) -> list[str]:
     return findings
 
 
+def double_barrier(evidence: Evidence) -> list[str]:
+    acts = evidence.of("double_barrier")
+    findings = check_double_barrier(acts, PARTIES)
+    entered = [act for act in acts if act.operation == "enter" and act.is_done]
+    if len(entered) < ROUNDS_MIN:
+        findings.append(f"only {len(entered)} entered: nothing was shown")
+    return findings
+
+
 def group(evidence: Evidence) -> list[str]:
     acts = evidence.of("group")
     findings = check_forward(acts, "generation") + check_numbers_forward(acts)
@@ -201,6 +211,7 @@ JUDGES: dict[str, Judge] = {
     "barrier": barrier,
     "config_value": config_value,
     "counter": counter,
+    "double_barrier": double_barrier,
     "election": election,
     "group": group,
     "lock": lock,

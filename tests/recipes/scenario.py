@@ -51,3 +51,14 @@ class Scenario:
 
     def __str__(self) -> str:
         return self.name
+
+
+async def own_nodes(client: AsyncClient, other: AsyncClient, path: str = "/") -> list[str]:
+    """Return the ephemeral nodes of a client's session."""
+    found = []
+    for node in await other.get_children_nodes(path):
+        if node.stat.ephemeral_owner == client.session_id:
+            found.append(node.path)
+        if node.stat.num_children:
+            found += await own_nodes(client, other, node.path)
+    return found

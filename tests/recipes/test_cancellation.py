@@ -14,7 +14,7 @@ import pytest
 from coordclient import AsyncClient
 from coordsvc.testing import running_server
 from tests.recipes.cancellations import SCENARIOS
-from tests.recipes.scenario import AT_ONCE_S, Scenario
+from tests.recipes.scenario import AT_ONCE_S, Scenario, own_nodes
 from tests.recipes.stepping import Moment, Stepped
 
 AWAITS_MAX = 300
@@ -62,17 +62,6 @@ async def cancel_once(
         where = f"{scenario}, cancelled at await {at} {moment.value}"
         raise AssertionError(f"{where}, left something behind: {error}") from error
     return outcome.awaits
-
-
-async def own_nodes(client: AsyncClient, other: AsyncClient, path: str = "/") -> list[str]:
-    """Return the ephemeral nodes of a client's session."""
-    found = []
-    for node in await other.get_children_nodes(path):
-        if node.stat.ephemeral_owner == client.session_id:
-            found.append(node.path)
-        if node.stat.num_children:
-            found += await own_nodes(client, other, node.path)
-    return found
 
 
 async def until_cleaned_up(client: AsyncClient) -> None:

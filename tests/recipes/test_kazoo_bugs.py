@@ -12,9 +12,16 @@ from contextlib import contextmanager
 import pytest
 
 from coordclient import AsyncClient, Client, State
-from coordclient.errors import BadVersionError, LockLostError, LockTimeoutError, TransactionError
+from coordclient.errors import (
+    BadVersionError,
+    LockLostError,
+    LockTimeoutError,
+    RecipeTimeoutError,
+    TransactionError,
+)
 from coordclient.recipes.barrier import AsyncBarrier
 from coordclient.recipes.counter import AsyncCounter
+from coordclient.recipes.double_barrier import AsyncDoubleBarrier
 from coordclient.recipes.group import AsyncGroup
 from coordclient.recipes.lock import AsyncLock
 from coordclient.recipes.queue import AsyncQueue
@@ -22,6 +29,7 @@ from coordclient.recipes.semaphore import AsyncSemaphore
 from coordclient.recipes.work_queue import AsyncWorkQueue
 from coordclient.types import Event
 from coordsvc.testing import AsyncServer, Server, running_server
+from tests.recipes.scenario import own_nodes
 
 HANGS_S = 20.0  # much longer than anything here takes; only a bug gets there
 IMPATIENT_S = 0.3
@@ -97,6 +105,19 @@ async def test_a_waiter_survives_a_flap(server: AsyncServer, client: AsyncClient
     await other.delete("/barrier")
 
     await waiting
+
+
+async def test_nobody_enters_alone_because_of_what_is_left_behind(client: AsyncClient) -> None:
+    """DoubleBarrier(2).enter() by one client, stale `ready` child present: entered after 0.01 s."""
+    barrier = AsyncDoubleBarrier(client, "/double", 2)
+    rounds = await asyncio.gather(barrier.enter(), barrier.enter())
+    await asyncio.gather(*(entered.leave() for entered in rounds))
+    await client.create("/double/ready", b"stale")
+
+    with pytest.raises(RecipeTimeoutError):
+        await barrier.enter(timeout=IMPATIENT_S)
+
+    assert not (await own_nodes(client, client))
 
 
 # ---------------------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from coordclient import clock
 from coordclient.recipes.barrier import AsyncBarrier
+from coordclient.recipes.double_barrier import AsyncDoubleBarrier
 from tests.recipes.workloads.place import Place
 
 LIFTER = "survivor-1"
@@ -40,15 +41,13 @@ async def barrier(place: Place) -> None:
 
 async def double_barrier(place: Place) -> None:
     """Any two enter together, and leave together."""
-    from coordclient.recipes.double_barrier import AsyncDoubleBarrier
-
     shared = AsyncDoubleBarrier(place.client, place.path, PARTIES)
 
     async def meet(_: int) -> None:
         with place.begin("enter") as act:
-            entered = await shared.enter(timeout=1.0)
-            act.note(round=str(entered))
-        with place.begin("leave", round=str(entered)):
+            entered = await shared.enter(timeout=WAIT_S)
+            act.note(round=str(entered.number))
+        with place.begin("leave", round=str(entered.number)):
             await entered.leave(timeout=WAIT_S)
 
     await place.repeat(meet)

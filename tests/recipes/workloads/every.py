@@ -17,6 +17,7 @@ WORKLOADS: dict[str, Workload] = {
     "barrier": barriers.barrier,
     "config_value": values.config_value,
     "counter": values.counter,
+    "double_barrier": barriers.double_barrier,
     "election": locks.election,
     "group": groups.group,
     "lock": locks.lock,
