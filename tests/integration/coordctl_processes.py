@@ -12,10 +12,17 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Self, TypeVar
+
+from click.testing import CliRunner, Result
+
+from coordclient import Client
+from coordclient.cli import main
+from tests.processes.cluster import MemberProcess, free_ports
 
 RECORDED_COMMAND = Path(__file__).with_name("recorded_command.py")
 WITHIN_S = 30.0
@@ -38,6 +45,29 @@ def is_running(pid: int) -> bool:
     except OSError:
         return False
     return text.rpartition(")")[2].split()[0] not in ("Z", "X")
+
+
+@contextmanager
+def serving(directory: Path) -> Iterator[str]:
+    """A server for the tests of one file; its endpoint."""
+    member = MemberProcess("a", free_ports(3), directory)
+    member.start(f"a={member.peer_address}")
+    try:
+        with Client(member.endpoint, connect_timeout=30):
+            yield member.endpoint
+    finally:
+        member.end()
+
+
+def ended(endpoints: str, *arguments: str) -> tuple[int, str, str]:
+    """Run `coordctl` to its end; return its exit code and what was written to the two outputs."""
+    with Coordctl(endpoints, *arguments) as running:
+        return running.ended()
+
+
+def told(endpoints: str, *arguments: str) -> Result:
+    """What a command says that runs no other: for speed, in this process."""
+    return CliRunner().invoke(main, ["--endpoints", endpoints, *arguments])
 
 
 class Record:

@@ -10,11 +10,18 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner, Result
 
 from coordclient import Client
-from coordclient.cli import main
-from tests.integration.coordctl_processes import Coordctl, OnTerminal, Record, eventually, is_running
+from tests.integration.coordctl_processes import (
+    Coordctl,
+    OnTerminal,
+    Record,
+    ended,
+    eventually,
+    is_running,
+    serving,
+    told,
+)
 from tests.processes.cluster import MemberProcess, free_ports
 
 pytestmark = pytest.mark.processes
@@ -26,13 +33,8 @@ NOT_GRANTED = 124
 @pytest.fixture(scope="module")
 def endpoints(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A server of its own, for all tests of this file; each test uses paths of its own."""
-    member = MemberProcess("a", free_ports(3), tmp_path_factory.mktemp("commands"))
-    member.start(f"a={member.peer_address}")
-    try:
-        with Client(member.endpoint, connect_timeout=30):
-            yield member.endpoint
-    finally:
-        member.end()
+    with serving(tmp_path_factory.mktemp("commands")) as endpoint:
+        yield endpoint
 
 
 @pytest.fixture
@@ -44,16 +46,6 @@ def record(tmp_path: Path) -> Record:
 def client(endpoints: str) -> Iterator[Client]:
     with Client(endpoints) as client:
         yield client
-
-
-def ended(endpoints: str, *arguments: str) -> tuple[int, str, str]:
-    with Coordctl(endpoints, *arguments) as running:
-        return running.ended()
-
-
-def told(endpoints: str, *arguments: str) -> Result:
-    """What a command says that runs no other: for speed, in this process."""
-    return CliRunner().invoke(main, ["--endpoints", endpoints, *arguments])
 
 
 def only_contender(client: Client, path: str) -> str:

@@ -25,6 +25,7 @@ from coordclient.cli.membership import member
 from coordclient.cli.nodes import create, delete, get, set_value, stat
 from coordclient.cli.output import OUTPUT_FORMATS
 from coordclient.cli.semaphores import semaphore
+from coordclient.cli.services import service
 
 
 class _Program(click.Group):
@@ -85,7 +86,7 @@ def _settings_of_environment(ctx: click.Context) -> Settings:
 
 _COMMANDS: tuple[click.Command, ...] = (
     ls, tree, get, set_value, create, delete, stat, watch, history,
-    lock, semaphore, elect,
+    lock, semaphore, elect, service,
     status, member, leader, session, completion,
 )  # fmt: skip
 for command in _COMMANDS:
