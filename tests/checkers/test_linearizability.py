@@ -241,6 +241,36 @@ def test_an_ephemeral_must_be_gone_when_its_session_was_closed() -> None:
     assert invariants(service.history) == ["C1"]
 
 
+@pytest.mark.parametrize("mode", [1, 3])
+def test_what_lingers_may_be_there_after_its_session_and_belongs_to_nobody(mode: int) -> None:
+    service = story()
+    created = service.do("ann", Create("/a/e", b"who", mode=mode, ttl_ms=500, parents=True)).result
+    assert isinstance(created, Created)
+    service.expire("ann")
+    grave = service.do("bob", Exists(created.path))
+    service.now_ns += 1_000_000_000
+    service.reap(created.path)
+    service.do("bob", Exists(created.path))
+    assert check(service.history) == []
+
+    grave.result = ExistsResult(replace(created.stat, version=1, ephemeral_owner=0))
+
+    assert invariants(service.history) == ["C1"]
+
+
+def test_a_session_that_was_closed_leaves_nothing_that_lingers() -> None:
+    service = story()
+    created = service.do("ann", Create("/e", b"", mode=1, ttl_ms=500)).result
+    assert isinstance(created, Created)
+    service.close("ann")
+    gone = service.do("bob", Exists("/e"))
+    assert check(service.history) == []
+
+    gone.result = ExistsResult(replace(created.stat, ephemeral_owner=0))
+
+    assert invariants(service.history) == ["C1"]
+
+
 def test_a_container_may_be_reaped() -> None:
     service = story()
     service.do("bob", Create("/box", b"", mode=4))

@@ -469,3 +469,55 @@ def test_an_unknown_outcome_is_not_a_wrong_one() -> None:
     refused.outcome, refused.result = UNKNOWN, Failure(ErrorCode.SESSION_EXPIRED, "")
 
     assert check(service.history) == []
+
+
+@pytest.mark.parametrize("is_known", [True, False])
+def test_what_lingers_leaves_a_grave_when_its_session_expires(is_known: bool) -> None:
+    service = story()
+    service.do("ann", Create("/a/f", b"who", mode=1, ttl_ms=500))
+    service.expire("ann")
+    service.do("bob", Get("/a/f"))
+    service.now_ns += 1_000_000_000
+    service.reap("/a/f")
+    if not is_known:
+        service.history.session_ends.clear()
+    assert [change.type for change in service.history.committed[-4:]] == [
+        ChangeType.DELETED,
+        ChangeType.DELETED,
+        ChangeType.CREATED,
+        ChangeType.DELETED,
+    ]
+    assert check(service.history) == []
+
+    grave = service.history.committed[-2]
+    service.history.committed[-2] = replace(grave, value=b"somebody else")
+
+    assert "G8" in invariants(service.history)
+
+
+def test_a_grave_of_a_session_that_was_closed_is_found() -> None:
+    service = story()
+    service.do("ann", Create("/a/f", b"", mode=1, ttl_ms=500))
+    service.expire("ann")
+    service.history.session_ends[0].was_closed = True
+
+    assert "G8" in invariants(service.history)
+
+
+def test_a_missing_grave_is_found() -> None:
+    service = story()
+    service.do("ann", Create("/a/f", b"", mode=1, ttl_ms=500))
+    service.expire("ann")
+    del service.history.committed[-1]
+
+    assert "G8" in invariants(service.history)
+
+
+def test_a_grave_of_what_does_not_linger_is_found() -> None:
+    service = story()
+    lingering = service.do("ann", Create("/a/f", b"", mode=1, ttl_ms=500))
+    service.expire("ann")
+    assert isinstance(lingering.request, Create)
+    lingering.request.ttl_ms = 0
+
+    assert "G8" in invariants(service.history)
