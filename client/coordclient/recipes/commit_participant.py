@@ -75,6 +75,7 @@ class Participation:
         """Take part. Comes back only with the error of a callback."""
         while True:
             try:
+                await self._ledger.ensure()  # What the lock makes above itself would stay for ever.
                 async with self._lock as held:
                     await self._serve(held.guard)
             except CallbackFailedError as failed:

@@ -101,7 +101,7 @@ class CommitLayout:
     @property
     def containers(self) -> tuple[str, ...]:
         """Return what must be there before anything can be proposed, parents first."""
-        return self.root, self.proposals, self.outcomes, self.receipts
+        return self.root, self.proposals, self.outcomes, self.receipts, self.participants
 
     def proposal(self, proposal_id: str) -> str:
         return f"{self.proposals}/{_PREFIX}{proposal_id}"

@@ -69,9 +69,7 @@ class Backlog:
         self._line = AsyncLock(client, layout.consumers)
         self._time = ServiceTime()
         self._due_ms: dict[str, int] = {}  # of delayed items, by name; a name is used once
-        self._delayed_pzxid = (
-            NOT_KNOWN  # the state of their folder that this was learnt from, or an older one
-        )
+        self._delayed_pzxid = NOT_KNOWN  # of their folder, when this was learnt or before
 
     # -----------------------------------------------------------------------------------------
     # Putting
@@ -83,8 +81,9 @@ class Backlog:
             RequestTimeoutError: Not answered within the client's `request_timeout`; it may still be put.
         """
         raw = pack(envelope)
+        scope = asyncio.timeout(self._client.request_timeout)
         try:
-            async with asyncio.timeout(self._client.request_timeout) as scope:
+            async with scope:
                 await self.carry_out(
                     lambda transaction: self.add(transaction, envelope.priority, delay_ms, raw), guard
                 )
@@ -258,14 +257,20 @@ class Backlog:
         taken = await self._without_waiting(take)
         while taken is None:
             try:
+                await self._ensure_root()
                 place = await self._line.acquire()
-            except LockRevokedError:
+            except (LockRevokedError, SessionExpiredError):
                 continue  # Somebody cleared the line: queue up again.
             try:
                 taken = await self._first_of_line(place, take)
             finally:
                 place.abandon()
         return taken
+
+    async def _ensure_root(self) -> None:
+        """Make the containers before the line does: what it makes above itself would stay for ever."""
+        if await self._client.exists(self.layout.root, timeout=FOREVER) is None:
+            await self.ensure()
 
     async def obtain(
         self, work: Coroutine[None, None, T | None], undo: Callable[[T], Coroutine[None, None, object]]

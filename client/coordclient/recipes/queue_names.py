@@ -49,7 +49,8 @@ class Layout:
     @property
     def containers(self) -> tuple[str, ...]:
         """Return what must be there before anything can be put or taken, parents first."""
-        return self.root, self.items, self.ready, self.delayed, self.claims, self.receipts, self.dead
+        items = (self.items, self.ready, self.delayed, self.claims)
+        return self.root, *items, self.consumers, self.receipts, self.dead
 
 
 @dataclass(frozen=True, slots=True)
