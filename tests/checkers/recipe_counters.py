@@ -38,10 +38,22 @@ def check_counter(acts: Sequence[Act], final: int, initial: int = 0) -> list[str
         if earlier.integer("zxid") < later.integer("zxid")
         and earlier.integer("after") > later.integer("before")
     ]
+    sums = _sums([act.integer("delta") for act in unknown])
+    not_told = [str(act) for act in unknown]
+    known = [
+        initial,
+        *(number for act in told for number in (act.integer("before"), act.integer("after"))),
+        final,
+    ]
+    findings += [
+        f"from {after} to {before} nobody was told of a change; not told: {not_told}"
+        for after, before in zip(known[::2], known[1::2], strict=True)
+        if before - after not in sums
+    ]
     gap = final - initial - sum(act.integer("delta") for act in told)
-    if gap not in _sums([act.integer("delta") for act in unknown]):
+    if gap not in sums:
         text = f"the final value {final} is {gap} off the sum of all adds that were told"
-        findings.append(f"{text}; not told: {[str(act) for act in unknown]}")
+        findings.append(f"{text}; not told: {not_told}")
     return findings[:FINDINGS_MAX]
 
 

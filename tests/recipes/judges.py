@@ -79,7 +79,7 @@ def election(evidence: Evidence) -> list[str]:
     acts = evidence.of("election")
     findings = check_exclusion(acts) + check_observed(acts) + fenced(evidence, f"{path}-work")
     findings += nothing_left(evidence, path)
-    return findings + progress(evidence, "election", "hold", "granted_s")
+    return findings + progress(evidence, "election", "hold", "granted_s", at_least=ROUNDS_MIN)
 
 
 def read_write_lock(evidence: Evidence) -> list[str]:

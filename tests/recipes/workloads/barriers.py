@@ -46,8 +46,10 @@ async def double_barrier(place: Place) -> None:
     async def meet(_: int) -> None:
         with place.begin("enter") as act:
             entered = await shared.enter(timeout=WAIT_S)
-            act.note(round=str(entered.number))
-        with place.begin("leave", round=str(entered.number)):
+            # The numbers begin anew if the barrier was not in use for a while, and has been removed.
+            name = f"{entered.record.czxid}/{entered.number}"
+            act.note(round=name)
+        with place.begin("leave", round=name):
             await entered.leave(timeout=WAIT_S)
 
     await place.repeat(meet)

@@ -98,8 +98,14 @@ class Place:
             await self.pause()
 
     async def ensure(self, *paths: str) -> None:
+        """Make nodes that the workload needs, in as many sessions as it takes."""
         for path in paths:
-            await self.client.ensure_path(path)
+            while True:
+                try:
+                    await self.client.ensure_path(path)
+                except EXPECTED:
+                    continue
+                break
 
 
 class Held(Protocol):
