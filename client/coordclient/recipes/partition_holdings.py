@@ -115,7 +115,8 @@ class Holdings:
 
     @property
     def held(self) -> Mapping[str, AsyncPartitionHandle]:
-        return MappingProxyType(dict(sorted(self._held.items())))
+        held = self._held.copy()  # At once: it may be asked for from another thread.
+        return MappingProxyType({item: held[item] for item in sorted(held)})
 
     @property
     def is_closed(self) -> bool:

@@ -19,7 +19,6 @@ from coordclient.errors import (
     InvalidArgumentError,
     NodeExistsError,
     NoNodeError,
-    OutcomeUnknownError,
     RecipeError,
     RecipeTimeoutError,
     RequestError,
@@ -61,12 +60,12 @@ class Announcement:
         self._czxid = 0
         self._session_id = 0
         self._own_sessions: set[int] = set()  # what one of them left, now lost, is ours to replace
-        self._is_unsure = False  # a create may have been applied in this session without our knowing
         self._is_closed = False
         self._busy = asyncio.Lock()
         self._news = asyncio.Event()  # for one who waits for the path to become free
         self._refusal: RecipeError | None = None  # why we wait for the path
         self._making: asyncio.Task[None] | None = None
+        self._publishing: asyncio.Task[None] | None = None
         self._record: WatchRecord | None = None
 
     @property
@@ -134,7 +133,9 @@ class Announcement:
         self.value = value  # First: whatever is under way, or comes later, announces this.
         if not self.is_announced:
             return
-        publishing = self._client.janitor.start(self._publish(), "announce a change")
+        if self._publishing is None or self._publishing.done():
+            self._publishing = self._client.janitor.start(self._publish(), "announce a change")
+        publishing = self._publishing
         await asyncio.wait([publishing], timeout=self._client.request_timeout)
         if publishing.cancelled():
             raise ClientClosedError
@@ -205,9 +206,7 @@ class Announcement:
                 async with self._busy:
                     await self._step()
             except SessionExpiredError:
-                self._is_unsure = False  # It is announced in the next session.
-            except OutcomeUnknownError:
-                self._is_unsure = True
+                continue  # It is announced in the next session.
             except self._taken as error:
                 if not is_patient:
                     raise
@@ -247,17 +246,18 @@ class Announcement:
             self._czxid = created.stat.czxid
             self._session_id = created.stat.ephemeral_owner
             self._own_sessions = {self._session_id}  # Nothing can be left of the earlier ones.
-            self._is_unsure = False
 
     async def _publish(self) -> None:
+        """Announce the newest value; one that has been replaced meanwhile may be refused unnoticed."""
         async with self._busy:
-            if not self._is_closed and self.is_announced and self._announced != self.value:
+            while not self._is_closed and self.is_announced and self._announced != self.value:
                 try:
                     await self._set()
                 except SessionExpiredError:
                     return  # It is announced in the next session.
-                except OutcomeUnknownError:
-                    self._go_on()
+                except RequestError:
+                    if self._announced == self.value:
+                        raise
 
     async def _set(self) -> None:
         value = self.value
@@ -300,8 +300,7 @@ class Announcement:
         if stat is None:
             return
         owner = stat.ephemeral_owner
-        is_other_of_this_session = owner == self._client.session_id and not self._is_unsure
-        if owner not in self._own_sessions or is_other_of_this_session:
+        if owner not in self._own_sessions or owner == self._client.session_id:
             raise self._taken(f"{self.path} is taken: it belongs to session {owner:#x}", path=self.path)
         try:
             await self._client.delete(self.path, guard=(self.path, stat.czxid), timeout=FOREVER)

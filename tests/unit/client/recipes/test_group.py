@@ -11,6 +11,7 @@ import pytest
 from coordclient import AsyncClient, Client, ClientClosedError, InvalidArgumentError, InvalidPathError, State
 from coordclient.errors import MemberNameTakenError
 from coordclient.recipes.group import AsyncGroup, Group, GroupView
+from coordproto.v1 import coordination_pb2
 from coordsvc.testing import Server, running_server
 from tests.unit.client.conftest import Connect
 from tests.unit.client.eventually import eventually
@@ -269,6 +270,45 @@ async def test_a_view_is_kept_while_suspended_and_says_that_it_is_stale(
         await eventually(lambda: views.shows("a"))
 
 
+async def test_a_view_is_stale_until_the_service_has_confirmed_it(
+    connect: Connect, server: FakeServer
+) -> None:
+    """To be connected again is not enough."""
+    client, other = await connect(session_timeout=30), await connect(session_timeout=30)
+    await AsyncGroup(other, PATH).join("a")
+    async with watching(client) as views:
+        await eventually(lambda: views.shows("a"))
+        server.refuse_attaches = [Code.NO_LEADER] * 1000
+        server.drop_connections()
+        await eventually(lambda: views.shows("a", is_stale=True))
+        server.holds_answers = True
+        asked = len(server.frames)
+        server.refuse_attaches.clear()
+        await eventually(lambda: client.state is State.CONNECTED)
+        await eventually(lambda: any(frame.reads for frame in server.frames[asked:]))
+        assert views.shows("a", is_stale=True)
+        server.release_answers()
+        await eventually(lambda: views.shows("a"))
+
+
+async def test_a_group_that_changes_while_it_is_read_is_read_again(
+    client: AsyncClient, server: FakeServer
+) -> None:
+    await AsyncGroup(client, PATH).join("a")
+    lists: list[coordination_pb2.Read] = []
+
+    def change(frame: coordination_pb2.ClientFrame) -> None:
+        lists.extend(read for read in frame.reads if read.HasField("list_children"))
+        if len(lists) == 1 and f"{PATH}/stranger" not in server.tree.nodes:
+            asyncio.get_running_loop().call_soon(server.set, f"{PATH}/stranger", b"")
+
+    server.on_frame = change
+    view = await AsyncGroup(client, PATH).members()
+
+    assert len(lists) == 2
+    assert view.generation == server.tree.nodes[f"{PATH}/stranger"].stat.czxid
+
+
 async def test_a_view_catches_up_after_a_lost_session(connect: Connect, server: FakeServer) -> None:
     client, other = await connect(session_timeout=0.5), await connect(session_timeout=30)
     await AsyncGroup(other, PATH).join("a")
@@ -312,13 +352,15 @@ async def test_that_all_have_gone_is_confirmed_by_a_read(connect: Connect, serve
 async def test_who_stops_watching_leaves_no_watch_and_no_task(
     client: AsyncClient, server: FakeServer
 ) -> None:
-    tasks_before = len(asyncio.all_tasks())
+    assert client._driver is not None
+    tasks_before, listeners_before = len(asyncio.all_tasks()), len(client._driver._listeners)
     for _ in range(3):
         async with watching(client) as views:
             await eventually(lambda: views.seen)
     await eventually(lambda: server.watch_count() == 0)
 
     assert len(asyncio.all_tasks()) == tasks_before
+    assert len(client._driver._listeners) == listeners_before
 
 
 async def test_watching_ends_with_its_client(client: AsyncClient) -> None:

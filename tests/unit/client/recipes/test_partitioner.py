@@ -22,6 +22,7 @@ from coordclient import (
     State,
 )
 from coordclient.errors import MemberNameTakenError, MismatchError
+from coordclient.recipes.partition_holdings import Holdings
 from coordclient.recipes.partition_plan import node_name, owner_of
 from coordclient.recipes.partitioner import (
     Assigned,
@@ -251,6 +252,37 @@ async def test_an_item_whose_lock_somebody_deleted_is_acquired_again(
     assert lost.revoke_requested
     assert worker.tokens["item-3"][1] > lost.token
     assert all(len(worker.tokens[item]) == 1 for item in ITEMS if item != "item-3")
+
+
+async def test_a_lost_item_is_not_acquired_again_before_the_work_on_it_has_ended(
+    client: AsyncClient, server: FakeServer, begin: Begin
+) -> None:
+    worker = begin(partitioner(client, "a"))
+    await eventually(lambda: worker.works_on(set(ITEMS)))
+    worker.may_stop.clear()
+    lost = worker.member.owned["item-3"]
+    server.delete(lost.path)
+    await eventually(lambda: lost.revoke_requested)
+    for _ in range(3):
+        await client.sync()
+    assert server.names(f"{PATH}/items/item-3") == []
+    worker.may_stop.set()
+
+    await eventually(lambda: len(worker.tokens["item-3"]) == 2)
+
+
+async def test_an_item_that_is_wanted_again_at_once_is_acquired(
+    client: AsyncClient, server: FakeServer
+) -> None:
+    """A member came and went while the acquisition was under way."""
+    holdings = Holdings(client, f"{PATH}/items")
+    for wanted in ({"a"}, set[str](), {"a"}):
+        holdings.want(frozenset(wanted))
+    await eventually(lambda: "a" in holdings.held)
+    await eventually(lambda: len(server.names(f"{PATH}/items/a")) == 1)
+
+    holdings.close(in_use=(), reason="the test is over")
+    await eventually(lambda: server.names(f"{PATH}/items/a") == [])
 
 
 async def test_a_member_whose_node_somebody_deleted_is_a_member_again(

@@ -288,3 +288,21 @@ async def test_one_whose_time_is_over_waits_no_more(connect: Connect, server: Fa
         await announcement(second).open(0.05)
     await eventually(lambda: second.janitor.task_count == 0)
     await eventually(lambda: server.watch_count() == 1)  # of the one who has the path
+
+
+async def test_changes_while_nobody_answers_wait_together_and_the_newest_is_announced(
+    connect: Connect, server: FakeServer
+) -> None:
+    client = await connect(request_timeout=0.001, session_timeout=30)
+    ours = announcement(client)
+    await ours.open()
+    await eventually(lambda: client.janitor.task_count == 0)
+    server.holds_answers = True
+    for number in range(2, 50):
+        await ours.update(str(number).encode())
+    assert client.janitor.task_count <= 2  # one announces, and one may be watching the node again
+    server.release_answers()
+
+    await eventually(lambda: value_on(server) == b"49")
+    await eventually(lambda: client.janitor.task_count == 0)
+    assert server.tree.nodes[PATH].stat.version == 2
