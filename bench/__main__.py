@@ -2,6 +2,8 @@
 
 One client process and one session; values of 100 bytes; one operation at a time, and 256 in flight. Every
 write is on the disks of a majority before it is answered; every read is linearizable.
+
+`make bench ARGS=hand-over`: how long a lock takes from one process to another.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from bench import hand_over
 from bench.cluster import running_cluster
 from coordclient import AsyncClient
 
@@ -113,9 +116,15 @@ def table(results: list[Measurement]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
+    parser.add_argument("what", nargs="?", choices=("throughput", "hand-over"), default="throughput")
+    parser.add_argument("--hand-overs", type=int, default=hand_over.HAND_OVERS, help="how many are measured")
     parser.add_argument("--seconds", type=float, default=5.0, help="length of each measurement")
     parser.add_argument("--endpoints", help="measure this cluster instead of starting one")
     arguments = parser.parse_args()
+    if arguments.what == "hand-over":
+        print(f"a lock between two processes, on three members, on {machine()}\n")
+        hand_over.run(arguments.endpoints, arguments.hand_overs)
+        return
     print(f"three members and one client on {machine()}; 100-byte values\n")
     if arguments.endpoints:
         results = asyncio.run(run(arguments.endpoints, arguments.seconds))
