@@ -26,6 +26,11 @@ from tests.processes.cluster import MemberProcess, free_ports
 
 RECORDED_COMMAND = Path(__file__).with_name("recorded_command.py")
 WITHIN_S = 30.0
+_TAKE_TERMINAL = """
+import fcntl, os, sys, termios
+fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+os.execv(sys.argv[1], sys.argv[1:])
+"""
 T = TypeVar("T")
 
 
@@ -173,10 +178,21 @@ class OnTerminal:
     """`coordctl` in the foreground of a terminal of its own, on whose keyboard `press` types."""
 
     def __init__(self, endpoints: str, *arguments: str) -> None:
-        command = [sys.executable, "-m", "coordclient.cli", "--endpoints", endpoints, *arguments]
-        self.pid, self._terminal = pty.fork()
-        if self.pid == 0:
-            os.execv(command[0], command)
+        self._terminal, other_end = pty.openpty()
+        # Not pty.fork(): it would run Python in a copy of this process, which has threads.
+        program = [sys.executable, "-m", "coordclient.cli", "--endpoints", endpoints, *arguments]
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", _TAKE_TERMINAL, *program],
+            stdin=other_end,
+            stdout=other_end,
+            stderr=other_end,
+            start_new_session=True,
+        )
+        os.close(other_end)
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
 
     def press(self, keys: bytes) -> None:
         os.write(self._terminal, keys)
@@ -192,9 +208,7 @@ class OnTerminal:
             if not data:
                 break
             shown += data
-        _, status = os.waitpid(self.pid, 0)
-        self.pid = 0
-        return os.waitstatus_to_exitcode(status), shown.decode()
+        return self._process.wait(timeout=WITHIN_S), shown.decode()
 
     def __enter__(self) -> Self:
         return self
@@ -202,7 +216,6 @@ class OnTerminal:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self.pid:
-            os.kill(self.pid, signal.SIGKILL)
-            os.waitpid(self.pid, 0)
+        self._process.kill()
+        self._process.wait(timeout=WITHIN_S)
         os.close(self._terminal)

@@ -280,6 +280,21 @@ def test_ctrl_c_reaches_the_command_once(endpoints: str, record: Record) -> None
     assert record.signals() == ["SIGINT", "SIGUSR1"]
 
 
+def test_on_a_terminal_a_command_is_stopped_with_its_children_too(
+    endpoints: str, record: Record, client: Client
+) -> None:
+    with OnTerminal(endpoints, "lock", "/tty/lost", "--", *record.command("child")) as running:
+        pid, child = record.pid(), record.child_pid()
+        client.delete(only_contender(client, "/tty/lost"))
+
+        code, shown = running.ended()
+
+    assert code == LOST
+    assert "stopping the command: it is lost" in shown
+    assert not is_running(pid)
+    assert not is_running(child)
+
+
 def test_a_command_can_read_from_the_terminal(endpoints: str) -> None:
     with OnTerminal(endpoints, "lock", "/tty/read", "--", "sh", "-c", "read word; echo got $word") as running:
         running.press(b"hello\n")

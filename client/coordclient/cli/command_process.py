@@ -128,9 +128,10 @@ class CommandProcess:
     def _send_to_all(self, number: signal.Signals) -> None:
         if self._process.returncode is not None:
             return
-        # The group first: who is started in this moment is in it, too.
+        # Looked for first: when the command ends, those that it leaves behind are nobody's children any more.
+        found = self.survivors()
         launcher.send(-self.pid if self.has_own_group else self.pid, number)
-        for process in self.survivors():
+        for process in found:
             is_reached = process.group == self.pid if self.has_own_group else process.number == self.pid
             if not is_reached:
                 launcher.send(process.number, number)
