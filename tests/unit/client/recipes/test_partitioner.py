@@ -100,6 +100,8 @@ class Worker:
         self.may_stop.set()
         self.running.cancel()
         await asyncio.wait([self.running])
+        failure = None if self.running.cancelled() else self.running.exception()
+        assert failure is None or isinstance(failure, ClientClosedError), failure
 
 
 Begin = Callable[..., Worker]
@@ -285,6 +287,20 @@ async def test_an_item_that_is_wanted_again_at_once_is_acquired(
     await eventually(lambda: server.names(f"{PATH}/items/a") == [])
 
 
+async def test_who_does_not_want_an_item_any_more_does_not_queue_for_it(
+    connect: Connect, server: FakeServer
+) -> None:
+    first, second = [Holdings(await connect(), f"{PATH}/items") for _ in range(2)]
+    first.want(frozenset({"a"}))
+    await eventually(lambda: "a" in first.held)
+    second.want(frozenset({"a"}))
+    await eventually(lambda: len(server.names(f"{PATH}/items/a")) == 2)
+    second.want(frozenset())
+
+    await eventually(lambda: len(server.names(f"{PATH}/items/a")) == 1)
+    first.close(in_use=(), reason="the test is over")
+
+
 async def test_a_member_whose_node_somebody_deleted_is_a_member_again(
     connect: Connect, server: FakeServer, begin: Begin
 ) -> None:
@@ -315,6 +331,25 @@ async def test_work_that_takes_its_time_to_stop_keeps_its_item_until_it_ends(
     first.may_stop.set()
 
     await eventually(lambda: second.works_on(both["b"]) and first.works_on(both["a"]))
+
+
+async def test_work_that_is_stopping_is_not_cancelled_again(connect: Connect, begin: Begin) -> None:
+    """Its item was revoked, then the whole run is stopped: what it does to end must not be disturbed."""
+    first = begin(partitioner(await connect(), "a"))
+    await eventually(lambda: first.works_on(set(ITEMS)))
+    first.may_stop.clear()
+    begin(partitioner(await connect(), "b"))
+    both = plan("a", "b")
+    await eventually(lambda: first.owns(both["a"]))
+    await first.member.stop()
+    await eventually(
+        lambda: first.member.owned and all(h.revoke_requested for h in first.member.owned.values())
+    )
+    assert first.works_on(set(ITEMS))
+    first.may_stop.set()
+
+    await eventually(lambda: first.works_on(set()))
+    await first.running
 
 
 async def test_work_that_takes_its_time_keeps_its_item_though_run_is_cancelled_twice(
@@ -500,6 +535,18 @@ async def test_what_is_given_back_unasked_is_assigned_again(client: AsyncClient)
 
         assert isinstance(second, Assigned)
         assert second.handle.token > first.handle.token
+
+
+async def test_nobody_is_told_to_stop_what_they_have_given_back(
+    client: AsyncClient, server: FakeServer
+) -> None:
+    async with AsyncPartitioner(client, PATH, ["only"], settle=0) as member:
+        first = await anext(member.changes())
+        server.delete(first.handle.path)
+        await eventually(lambda: first.handle.lost)
+        await first.handle.release()
+
+        assert isinstance(await anext(member.changes()), Assigned)
 
 
 async def test_a_lost_session_revokes_everything(connect: Connect, server: FakeServer) -> None:
