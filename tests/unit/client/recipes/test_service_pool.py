@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -325,8 +326,11 @@ def test_threads_share_a_pool(blocking_client: Client) -> None:
                     picked.append(instance.id)
             return picked
 
+        usual = sys.getswitchinterval()
+        sys.setswitchinterval(1e-6)  # As many interruptions as can be had.
         with ThreadPoolExecutor(4) as threads:
             futures = [threads.submit(calls) for _ in range(4)]
+        sys.setswitchinterval(usual)
         counts = [sum(future.result().count(name) for future in futures) for name in "abc"]
         assert counts == [400, 400, 400]
         assert not pool.is_stale

@@ -320,6 +320,18 @@ async def test_a_registration_that_is_given_up_starts_no_check(
     assert not check.is_running
 
 
+async def test_giving_up_ends_the_checks_too(
+    client: AsyncClient, server: FakeServer, check: ScriptedCheck
+) -> None:
+    """A thread was interrupted after the registration had succeeded: nobody has it in hand to close it."""
+    registration = await register(client, check)
+    registration.give_up()
+    await eventually(lambda: client.janitor.task_count == 0)
+
+    assert not check.is_running
+    assert server.names("/services/api") == []
+
+
 async def test_draining_says_so_waits_and_closes(
     client: AsyncClient, server: FakeServer, announced: Announced, check: ScriptedCheck
 ) -> None:

@@ -162,6 +162,27 @@ async def test_a_lost_session_empties_no_view(connect: Connect, server: FakeServ
     assert (["a"], True) in views.history
 
 
+async def test_a_session_that_is_lost_while_the_view_is_read_is_not_the_readers_business(
+    client: AsyncClient, server: FakeServer
+) -> None:
+    await client.services.register("api", "h", 1, id="a")
+    former = client.session_id
+
+    def hold(frame: object) -> None:
+        server.holds_answers = server.holds_answers or reads_of(server) > 0
+
+    server.frames.clear()
+    server.on_frame = hold
+    views = Views(client)
+    await eventually(lambda: reads_of(server))
+    assert views.seen == []
+    server.on_frame = None
+    server.expire(former)
+    server.release_answers()
+    await eventually(lambda: views.seen and [each.id for each in views.seen[-1]] == ["a"])
+    await views.close()
+
+
 async def test_that_nobody_is_left_is_asked_again_before_it_is_told(
     connect: Connect, server: FakeServer
 ) -> None:
