@@ -28,7 +28,7 @@ from coordclient.recipes.deadlines import FOREVER, deadline
 from coordclient.recipes.mirror import CacheChange, Mirror
 from coordclient.states import State
 from coordclient.types import Consistency, EventType, Node
-from coordclient.watches import WatchStream
+from coordclient.watches import BUFFER_EVENTS_MAX, WatchStream
 
 logger = logging.getLogger("coordclient.recipes")
 
@@ -108,7 +108,7 @@ class Following:
             raise
 
     async def _begin(self) -> None:
-        stream = self._client.watch(self.path, recursive=self._is_recursive)
+        stream = self._client.watch(self.path, recursive=self._is_recursive, buffer_size=BUFFER_EVENTS_MAX)
         self._stream = stream
         self._client.add_internal_listener(self._state_changed)
         await stream.start(timeout=FOREVER)
@@ -228,6 +228,10 @@ class Following:
         self._is_resuming = True  # What it has left out is on its way, even if nothing waits to be read.
         await stream.go_on()
         self._is_resuming = False
+        zxid = self.zxid
+        self._advance()
+        if self.zxid != zxid:
+            self._announce([])
 
     # -----------------------------------------------------------------------------------------
     # How far we are

@@ -9,7 +9,7 @@ import pytest
 from coordclient import AsyncClient, ClientStateError, EventType, InvalidPathError, NotConnectedError, State
 from coordclient.errors import ClientClosedError, RecipeTimeoutError
 from coordclient.recipes.tree_cache import AsyncTreeCache, CacheChanges
-from coordproto.v1 import data_pb2
+from coordproto.v1 import coordination_pb2, data_pb2
 from tests.unit.client.conftest import Connect
 from tests.unit.client.eventually import eventually
 from tests.unit.client.fake_server import FakeServer
@@ -253,6 +253,55 @@ async def test_a_burst_that_is_larger_than_the_buffer_is_not_missed(
             server.set(f"/app/{number % 100}", b"%d" % number)
         await cache.wait_for(server.tree.zxid)
         assert values(cache) == below(server)
+
+
+@pytest.mark.parametrize("first", [3, 11])
+async def test_a_reader_that_was_too_slow_for_the_stream_does_not_take_the_rest_for_told(
+    client: AsyncClient, server: FakeServer, monkeypatch: pytest.MonkeyPatch, first: int
+) -> None:
+    monkeypatch.setattr("coordclient.recipes.following.BUFFER_EVENTS_MAX", 3)
+    async with AsyncTreeCache(client, ROOT) as cache:
+        connection = server.sessions[client.session_id].connection
+        assert connection is not None
+        frame: list[coordination_pb2.ServerItem] = []
+        with monkeypatch.context() as patch:
+            patch.setattr(connection, "send", lambda *items: frame.extend(items))
+            for number in range(10):
+                server.set(f"/app/{number}", b"")
+            waiting = asyncio.create_task(cache.wait_for(server.tree.zxid))
+            await eventually(lambda: any(item.HasField("read") for item in frame))
+        connection.send(*frame[:first])
+        connection.send(*frame[first:])  # more events, and the answer that says that all have been sent
+        await waiting
+
+        assert values(cache) == below(server)
+
+
+async def test_history_that_is_lost_while_it_reads_is_made_up_for(
+    client: AsyncClient, server: FakeServer
+) -> None:
+    server.set("/app/a/x", b"old")
+    server.set("/app/a", b"old")
+    listings = 0
+
+    def cut(frame: coordination_pb2.ClientFrame) -> None:
+        nonlocal listings
+        listings += sum(read.HasField("list_children") for read in frame.reads)
+        if listings >= 2:
+            server.on_frame = None
+            server.refuse_attaches = [data_pb2.NO_LEADER] * 2
+            server.drop_before_apply = 1
+
+    server.on_frame = cut
+    starting = asyncio.create_task(AsyncTreeCache(client, ROOT).start())
+    await eventually(lambda: client.state is State.SUSPENDED)
+    server.set("/app/a", b"new")  # after it was read
+    server.history_begins_after = server.tree.zxid
+    cache = await starting
+
+    assert listings >= 2
+    assert values(cache) == below(server)
+    await cache.close()
 
 
 async def test_a_client_that_is_closed_ends_the_cache(connect: Connect, server: FakeServer) -> None:
