@@ -286,6 +286,85 @@ async def test_who_loses_its_session_while_it_waits_is_counted_once_in_the_next(
     assert {entered.number for entered in rounds} == {0}
 
 
+async def test_who_leaves_between_the_count_and_the_opening_keeps_it_shut(
+    connect: Connect, server: FakeServer
+) -> None:
+    first = await entering(await party(connect, 2), server)
+    (gone,) = members(server)
+
+    def leave(frame: coordination_pb2.ClientFrame) -> None:
+        for write in frame.writes.writes:
+            if any(operation.HasField("set") for operation in write.transaction.success):
+                server.on_frame = None
+                server.delete(f"{PATH}/round-0/{gone}")
+
+    server.on_frame = leave
+    second = asyncio.create_task((await party(connect, 2)).enter())
+    with pytest.raises(LockRevokedError):
+        await first
+    await settled(await connect())
+
+    assert present_round(server) == 0
+    assert not second.done()
+    second.cancel()
+
+
+def lose_next_member(server: FakeServer, *, is_applied: bool, owner: int = 0) -> list[data_pb2.Write]:
+    """Let the next creation of a member go unanswered, applied or not, and its session be over.
+
+    Returns:
+        The write, once it has been sent: to be delivered late.
+    """
+    lost: list[data_pb2.Write] = []
+
+    def take(frame: coordination_pb2.ClientFrame) -> None:
+        for write in frame.writes.writes:
+            if any(operation.HasField("create") for operation in write.transaction.success):
+                server.on_frame = None
+                lost.append(write)
+                if is_applied:
+                    server.tree.write(write, owner)
+                server.drop_before_apply = 1
+                server.sessions.pop(owner)
+
+    server.on_frame = take
+    return lost
+
+
+async def test_a_member_that_is_made_after_the_timeout_is_not_made(
+    connect: Connect, server: FakeServer
+) -> None:
+    """The service may carry out what a session sent until it has expired there, too."""
+    client = await connect()
+    server.set(PATH, b'{"parties": 2, "round": 0}')
+    server.set(f"{PATH}/round-0", b"")
+    lost = lose_next_member(server, is_applied=False, owner=client.session_id)
+    with pytest.raises(RecipeTimeoutError):
+        await AsyncDoubleBarrier(client, PATH, 2).enter(timeout=0.3)
+    assert members(server) == []
+    server.write(lost[0])
+
+    assert members(server) == []
+
+
+async def test_who_was_counted_by_the_others_has_entered_although_it_was_never_told_that_it_is_a_member(
+    connect: Connect, server: FakeServer
+) -> None:
+    client, other = await connect(), await connect()
+    server.set(PATH, b'{"parties": 2, "round": 0}')
+    server.set(f"{PATH}/round-0", b"")
+    lose_next_member(server, is_applied=True, owner=client.session_id)
+    server.refuse_attaches = [data_pb2.NO_LEADER] * 3
+    task = asyncio.create_task(AsyncDoubleBarrier(client, PATH, 2).enter())
+    await eventually(lambda: members(server))
+    theirs = await AsyncDoubleBarrier(other, PATH, 2).enter()
+    mine = await task
+
+    assert mine.number == theirs.number == 0
+    assert mine.lost
+    theirs.abandon()
+
+
 async def test_who_dies_inside_has_left(connect: Connect, server: FakeServer) -> None:
     client, other = await connect(), await party(connect, 2)
     mine, theirs = await asyncio.gather(AsyncDoubleBarrier(client, PATH, 2).enter(), other.enter())
