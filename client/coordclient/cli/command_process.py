@@ -89,10 +89,16 @@ class CommandProcess:
     # Signals
 
     def pass_on(self, number: signal.Signals) -> None:
-        """Pass a signal on that `coordctl` got. What ends, stops or continues a job goes to its group."""
-        if self._process.returncode is None:
-            to_group = self.has_own_group and number in _FOR_ALL
-            launcher.send(-self.pid if to_group else self.pid, number)
+        """Pass a signal on that `coordctl` got. What ends, stops or continues a job goes to all of it."""
+        if self._process.returncode is not None:
+            return
+        if number not in _FOR_ALL:
+            launcher.send(self.pid, number)
+        elif self.has_own_group:
+            launcher.send(-self.pid, number)
+        else:  # We are in its group ourselves, and so are those with whom we stand in a pipeline.
+            for process in launcher.belonging_to(self.pid, has_own_group=False):
+                launcher.send(process.number, number)
 
     def has_terminal_foreground(self) -> bool:
         """Return whether the keyboard's signals reach the command without us."""

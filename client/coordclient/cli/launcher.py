@@ -5,6 +5,10 @@ lifeline, a pipe whose other end only `coordctl` has. When that end is closed wi
 was killed; when the time that it was last told has passed, `coordctl` stands still (stopped, swapped out) and
 cannot renew what it holds. In both cases the watchman kills the command and all that it has started.
 
+What a command has started is found by its process group, if it has one of its own, and through /proc. Where
+there is none (macOS, BSD) a command on a terminal is ended without its descendants. Who leaves the group and
+loses its parent, a daemon, is found nowhere.
+
 Rule of this file: the standard library alone, so that it starts in milliseconds; it is also imported, for
 its knowledge of processes.
 """
