@@ -374,15 +374,17 @@ async def test_a_drain_without_end_is_refused(
 async def test_a_drain_begins_to_wait_even_if_nobody_can_be_told(
     connect: Connect, server: FakeServer, announced: Announced
 ) -> None:
-    client = await connect(session_timeout=30.0, request_timeout=0.1)
+    client = await connect(session_timeout=30.0, request_timeout=1000.0)
     registration = await client.services.register("api", "h", 1, id="x")
     server.is_silent = True
-    await registration.drain(0.01)
-
+    draining = asyncio.create_task(registration.drain(0.01))
+    await eventually(lambda: "closed" in repr(registration))
     assert registration.status is DRAINING
     server.is_silent = False
     server.drop_connections()
-    await eventually(lambda: announced() is None)
+    await draining
+
+    assert announced() is None
 
 
 async def test_a_closed_client_says_so(connect: Connect) -> None:
