@@ -108,7 +108,7 @@ class Instance:
     id: str
     address: str
     port: int
-    payload: Mapping[str, Any] = field(default_factory=dict)  # JSON as the application chose it
+    payload: Mapping[str, Any] = field(default_factory=dict, hash=False)  # JSON as the application chose it
     status: Status = Status.PASSING
     registered_at_ms: int = 0
     token: int = 0

@@ -258,6 +258,15 @@ def test_what_is_written_is_read_back() -> None:
     )
 
 
+def test_instances_can_be_kept_in_sets() -> None:
+    one = Instance("api", "x", "h", 1, {"zone": ["a"]})
+    same = Instance("api", "x", "h", 1, {"zone": ["a"]})
+
+    other = Instance("api", "x", "h", 1, {"zone": ["b"]})
+
+    assert len({one, same, other}) == 2
+
+
 @pytest.mark.parametrize(
     ("written", "read"),
     [
