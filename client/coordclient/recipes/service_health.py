@@ -50,7 +50,7 @@ class HttpCheck(PeriodicCheck):
 
     url: str
     method: str = field(default="GET", kw_only=True)
-    headers: Mapping[str, str] | None = field(default=None, kw_only=True, repr=False)  # may hold a secret
+    headers: Mapping[str, str] | None = field(default=None, kw_only=True, repr=False, hash=False)
     tls: ssl.SSLContext | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
