@@ -17,7 +17,9 @@ from coordclient import (
     State,
 )
 from coordclient.errors import MemberNameTakenError, MismatchError
+from coordclient.recipes.group import AsyncGroup
 from coordclient.recipes.partition_holdings import Holdings
+from coordclient.recipes.partition_plan import fingerprint_of, payload_of
 from coordclient.recipes.partitioner import (
     Assigned,
     AsyncPartitioner,
@@ -109,6 +111,29 @@ async def test_a_member_that_has_lost_its_session_stops_and_joins_again(
 
     assert all(worker.tokens[item] == sorted({before[item], tokens(server)[item]}) for item in ITEMS)
     assert worker.member.owned[ITEMS[0]].session_id == client.session_id != former
+
+
+async def test_a_member_that_cannot_join_again_owns_nothing(
+    connect: Connect, server: FakeServer, begin: Begin, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Another has taken its name while it was without a session."""
+    client, other = await connect(), await connect()
+    worker = begin(partitioner(client, "a"))
+    await eventually(lambda: worker.works_on(set(ITEMS)))
+    server.refuse_attaches = [Code.NO_LEADER] * 1000
+    server.expire(client.session_id)
+    await eventually(lambda: worker.works_on(set()))
+    group = AsyncGroup(other, f"{PATH}/members")
+    membership = await group.join("a", payload_of(fingerprint_of(ITEMS)))
+    server.refuse_attaches.clear()
+    await eventually(lambda: "waiting until it goes" in caplog.text)
+    for _ in range(50):
+        await client.sync()
+    assert len(worker.begun) == len(ITEMS)
+    assert tokens(server) == {}
+    await membership.leave()
+
+    await eventually(lambda: worker.works_on(set(ITEMS)))
 
 
 async def test_a_suspended_member_keeps_what_it_owns(
@@ -312,7 +337,8 @@ async def test_only_one_follows_the_changes(client: AsyncClient) -> None:
 
 
 async def test_who_leaves_leaves_nothing(client: AsyncClient, server: FakeServer) -> None:
-    tasks_before = len(asyncio.all_tasks())
+    assert client._driver is not None
+    tasks_before, listeners_before = len(asyncio.all_tasks()), len(client._driver._listeners)
     async with partitioner(client, "a") as member:
         await eventually(lambda: len(member.owned) == len(ITEMS))
     await eventually(lambda: client.janitor.task_count == 0 and server.watch_count() == 0)
@@ -321,6 +347,7 @@ async def test_who_leaves_leaves_nothing(client: AsyncClient, server: FakeServer
     assert tokens(server) == {}
     assert member.owned == {}
     assert len(asyncio.all_tasks()) == tasks_before
+    assert len(client._driver._listeners) == listeners_before
 
 
 async def test_who_leaves_while_it_waits_for_items_leaves_no_contender(
@@ -360,6 +387,19 @@ async def test_strangers_in_the_group_get_nothing(
     worker = begin(partitioner(client, "a"))
 
     await eventually(lambda: worker.works_on(set(ITEMS)))
+
+
+async def test_members_that_divide_other_items_get_none_of_ours(
+    connect: Connect, begin: Begin, caplog: pytest.LogCaptureFixture
+) -> None:
+    """They came at the same moment, or while we were without a session."""
+    client, other = await connect(), await connect()
+    worker = begin(partitioner(client, "a"))
+    await eventually(lambda: worker.works_on(set(ITEMS)))
+    await other.create(f"{PATH}/members/b", payload_of("of other items"), ephemeral=True)
+    await eventually(lambda: "other items are divided here by b" in caplog.text)
+
+    assert worker.owns(set(ITEMS))
 
 
 async def test_a_name_that_stays_taken_is_refused(connect: Connect, begin: Begin) -> None:
