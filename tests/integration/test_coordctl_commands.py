@@ -71,6 +71,24 @@ def test_a_command_has_the_grant_in_its_environment_and_its_exit_code_is_returne
     assert 0 < int(token) <= client.sync()
 
 
+def test_a_write_of_a_command_can_be_guarded_by_its_grant(endpoints: str, client: Client) -> None:
+    options = '/guarded/value "$COORD_TOKEN" --create --guard "$COORD_GUARD"'
+    script = f'echo "$COORD_GUARD" && {sys.executable} -m coordclient.cli set {options} > /dev/null'
+
+    code, said, _ = ended(endpoints, "lock", "/guarded/lock", "--", "sh", "-c", script)
+    guard = said.strip()
+    late = [
+        told(endpoints, "set", "/guarded/value", "late", "--guard", guard),
+        told(endpoints, "create", "/guarded/other", "--guard", guard),
+        told(endpoints, "delete", "/guarded/value", "--guard", guard),
+    ]
+
+    assert code == 0
+    assert [result.exit_code for result in late] == [5, 5, 5]
+    assert guard.endswith(":" + client.get("/guarded/value").value.decode())
+    assert told(endpoints, "set", "/guarded/value", "x", "--guard", "nonsense").exit_code == 2
+
+
 def test_the_words_of_a_command_reach_it_as_they_are(endpoints: str) -> None:
     program = "import os, sys; os.write(1, b'|'.join(os.fsencode(word) for word in sys.argv[1:]))"
     words = ["*", "$HOME", "a b", "", "--timeout", "--", "ü", "-x"]
@@ -293,6 +311,17 @@ def test_on_a_terminal_a_command_is_stopped_with_its_children_too(
     assert "stopping the command: it is lost" in shown
     assert not is_running(pid)
     assert not is_running(child)
+
+
+def test_on_a_terminal_a_signal_reaches_the_command_behind_a_shell(endpoints: str, record: Record) -> None:
+    script = ["sh", "-c", '"$@"; exit $?', "sh", *record.command()]
+    with OnTerminal(endpoints, "lock", "/tty/shell", "--", *script) as running:
+        pid = record.pid()
+        os.kill(running.pid, signal.SIGTERM)
+        running.ended()
+
+    assert record.signals() == ["SIGTERM"]
+    assert not is_running(pid)
 
 
 def test_a_command_can_read_from_the_terminal(endpoints: str) -> None:

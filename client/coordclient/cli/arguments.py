@@ -144,6 +144,22 @@ class Duration(click.ParamType[float]):
         return seconds
 
 
+class Guard(click.ParamType[tuple[str, int]]):
+    """`PATH:CZXID`, the node that must still be there: what a command finds as COORD_GUARD."""
+
+    name = "guard"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, int]:
+        path, _, czxid = str(value).rpartition(":")
+        if not path.startswith("/") or not (czxid.isascii() and czxid.isdigit()):
+            self.fail(
+                f"{value!r} is no guard: PATH:CZXID, as in COORD_GUARD under `coordctl lock`", param, ctx
+            )
+        return path, int(czxid)
+
+
 def _is_host(host: str) -> bool:
     """Whether this can be looked up; an IPv6 address is in brackets."""
     if host.startswith("["):

@@ -124,6 +124,7 @@ def run_or_hold(
             "COORD_PATH": path,
             "COORD_TOKEN": str(grant.token),
             "COORD_NODE": grant.path,
+            "COORD_GUARD": "{}:{}".format(*grant.guard),
             "COORD_ENDPOINTS": settings.endpoints,
         }
         course = Course(grace_s=grace_s, margin_s=margin_for(client.session_timeout))

@@ -64,11 +64,11 @@ def lock(
 
     Whoever waits gets the lock in the order of arrival. The command is run as it stands, without a shell.
     In its environment are COORD_PATH, COORD_TOKEN (the fencing token, a number that grows with every holder),
-    COORD_NODE (what stands for the grant) and COORD_ENDPOINTS. Signals are passed on to it, and its exit code
-    is returned. When the lock is lost, or cannot be renewed in time, it is stopped before anybody else can
-    hold the lock: SIGTERM, and after --grace SIGKILL. If coordctl itself is killed, or stopped for too long,
-    the command is killed. The lock is released when the command has ended, not before; what it leaves
-    running in the background is not waited for.
+    COORD_NODE (what stands for the grant), COORD_GUARD (for coordctl set --guard) and COORD_ENDPOINTS.
+    Signals are passed on to it, and its exit code is returned. When the lock is lost, or cannot be renewed in
+    time, it is stopped before anybody else can hold the lock: SIGTERM, and after --grace SIGKILL. If coordctl
+    itself is killed, or stopped for too long, the command is killed. The lock is released when the command
+    has ended, not before; what it leaves running in the background is not waited for.
     """
     if shows_who or revokes:
         if command or (shows_who and revokes):

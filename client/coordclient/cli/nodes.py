@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from coordclient import Client, State
-from coordclient.cli.arguments import Duration, ZnodePath, read_value
+from coordclient.cli.arguments import Duration, Guard, ZnodePath, read_value
 from coordclient.cli.command import ServiceCommand, Settings
 from coordclient.cli.connection import SESSION_TIMEOUT_S, connected, reader
 from coordclient.cli.output import node_data, print_data, print_fields, session_name, stat_data, stat_fields
@@ -22,6 +22,12 @@ _value_file = click.option(
 )
 stale_option = click.option(
     "--stale", is_flag=True, help="read what any member has; works without a leader, and may be old"
+)
+_guard = click.option(
+    "--guard",
+    type=Guard(),
+    metavar="PATH:CZXID",
+    help='refuse unless this node is still there; under coordctl lock: --guard "$COORD_GUARD"',
 )
 _any_version = click.option(
     "--version", type=click.IntRange(min=0), help="only if the node still has this version"
@@ -68,6 +74,7 @@ def stat(settings: Settings, path: str, stale: bool) -> None:
 @click.argument("value", required=False)
 @_value_file
 @_any_version
+@_guard
 @click.option(
     "--create", "create_missing", is_flag=True, help="create the node, and its parents, if it is missing"
 )
@@ -77,6 +84,7 @@ def set_value(
     value: str | None,
     file: Path | None,
     version: int | None,
+    guard: tuple[str, int] | None,
     create_missing: bool,
 ) -> None:
     """Set the value of a node. VALUE - is standard input."""
@@ -85,14 +93,14 @@ def set_value(
         raise click.UsageError("give a value: as an argument, with --file FILE, or - for standard input")
     with connected(settings) as client:
         try:
-            changed = client.set(path, data, version=version)
+            changed = client.set(path, data, version=version, guard=guard)
         except NoNodeError:
             if not create_missing or version is not None:
                 raise
             try:
-                client.create(path, data, parents=True)
+                client.create(path, data, parents=True, guard=guard)
             except NodeExistsError:  # somebody was faster
-                client.set(path, data)
+                client.set(path, data, guard=guard)
             changed = client.get(path).stat
     if settings.for_people:
         click.echo(f"{path} set to version {changed.version}, {len(data)} bytes")
@@ -111,6 +119,7 @@ def set_value(
     "--ttl", type=Duration(), metavar="DURATION", help="the node goes when it was not set for so long"
 )
 @click.option("--parents", is_flag=True, help="create missing parents too, in the same transaction")
+@_guard
 @click.option(
     "--session-timeout",
     type=Duration(),
@@ -128,6 +137,7 @@ def create(
     container: bool,
     ttl: float | None,
     parents: bool,
+    guard: tuple[str, int] | None,
     session_timeout: float,
 ) -> None:
     """Create a node, empty if no VALUE is given, and print its path. VALUE - is standard input."""
@@ -148,6 +158,7 @@ def create(
                 container=container,
                 ttl=ttl,
                 parents=parents,
+                guard=guard,
             )
         except NoNodeError as error:
             error.add_note("--parents creates what is missing, in the same transaction")
@@ -177,15 +188,23 @@ def _hold(client: Client, path: str) -> None:
 @click.argument("path", type=ZnodePath())
 @click.option("--recursive", "-r", is_flag=True, help="the node and everything below it, in one transaction")
 @_any_version
+@_guard
 @click.option("--yes", "-y", is_flag=True, help="do not ask before a recursive delete")
-def delete(settings: Settings, path: str, recursive: bool, version: int | None, yes: bool) -> None:
+def delete(
+    settings: Settings,
+    path: str,
+    recursive: bool,
+    version: int | None,
+    guard: tuple[str, int] | None,
+    yes: bool,
+) -> None:
     """Delete a node; a recursive delete asks first if a person is at the terminal."""
     if path == "/":
         raise click.UsageError("the root cannot be deleted; delete what is below it")
     if recursive and not yes and sys.stdin.isatty():
         click.confirm(f"Delete {path} and everything below it?", abort=True, err=True)
     with connected(settings) as client:
-        count = client.delete(path, version=version, recursive=recursive)
+        count = client.delete(path, version=version, recursive=recursive, guard=guard)
     if settings.for_people:
         click.echo(f"{path} deleted" + (f", {count} nodes in all" if count > 1 else ""))
     else:
