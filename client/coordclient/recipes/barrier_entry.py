@@ -38,6 +38,7 @@ from coordclient.recipes.grants import Grant
 from coordclient.states import State
 from coordclient.types import Created, Event, Node
 
+UNUSED_SECONDS = 3600.0  # after the last round, before the service forgets how many there were
 _MEMBER = re.compile(r"[0-9a-f]{32}\Z")
 
 
@@ -89,7 +90,7 @@ class AsyncBarrierRound(Grant):
     `leave()` waits until all others have left, too; `release()`, and the end of `async with`, do not wait.
 
     Attributes:
-        number: Which round it is. It grows from round to round as long as the barrier is in use.
+        number: Which round it is. It grows from round to round, until nobody has come for an hour.
     """
 
     def __init__(self, client: Operations, root: str, record: Record, member: Created) -> None:
@@ -170,16 +171,27 @@ class Entry:
                 first = Record(self._parties, 0).encoded()
                 with suppress(NodeExistsError):
                     await self._client.create(
-                        self._root, first, container=True, parents=True, timeout=FOREVER
+                        self._root, first, ttl=UNUSED_SECONDS, parents=True, timeout=FOREVER
                     )
                 continue
             record = record_of(node)
-            if record.parties != self._parties:
+            if record.parties == self._parties:
+                return record
+            if node.stat.num_children:
                 raise MismatchError(
                     f"{self._root} is a double barrier for {record.parties} parties, not for {self._parties}",
                     path=self._root,
                 )
-            return record
+            await self._change_parties(record)
+
+    async def _change_parties(self, record: Record) -> None:
+        """Take a barrier over that nobody uses at present."""
+        transaction = self._client.transaction(timeout=FOREVER)
+        transaction.compare(self._root, "mzxid", "==", record.mzxid)
+        transaction.compare(self._root, "num_children", "==", 0)
+        transaction.set(self._root, replace(record, parties=self._parties).encoded())
+        with suppress(CompareFailedError):  # Then it is looked at again.
+            await transaction.commit()
 
     async def _present(self) -> Record | None:
         node = await _get(self._client, self._root)

@@ -64,7 +64,7 @@ class AsyncDoubleBarrier:
         Raises:
             RecipeTimeoutError: The others did not come; we are not counted any more. Only if the service
                 cannot be reached either, `may_have_been_applied` is true: we leave as soon as it can be.
-            MismatchError: Others use this barrier with another number of parties.
+            MismatchError: Others use this barrier at present with another number of parties.
             LockRevokedError: Somebody deleted our member while we waited.
         """
         entered = await self.enter_unnoted(timeout=timeout)
@@ -150,7 +150,7 @@ class BarrierRound(BlockingGrant[AsyncBarrierRound]):
 
     @property
     def number(self) -> int:
-        """Return which round it is. It grows from round to round as long as the barrier is in use."""
+        """Return which round it is. It grows from round to round, until nobody has come for an hour."""
         return self._grant.number
 
     def leave(self, *, timeout: float | None = None) -> None:

@@ -470,6 +470,16 @@ async def test_all_must_agree_on_the_parties(connect: Connect, server: FakeServe
     task.cancel()
 
 
+async def test_the_parties_may_be_changed_while_nobody_is_there(connect: Connect, server: FakeServer) -> None:
+    async with await party(connect, 1):
+        pass
+    await eventually(lambda: server.names(PATH) == [])
+    entered = await asyncio.gather(*[(await party(connect, 2)).enter() for _ in range(2)])
+
+    assert [one.number for one in entered] == [1, 1]
+    assert json.loads(server.tree.nodes[PATH].value) == {"parties": 2, "round": 2}
+
+
 async def test_what_makes_no_sense_is_refused(client: AsyncClient, server: FakeServer) -> None:
     with pytest.raises(InvalidPathError):
         AsyncDoubleBarrier(client, "/", 2)
