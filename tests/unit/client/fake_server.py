@@ -228,7 +228,8 @@ class FakeServer(coordination_pb2_grpc.SessionServicer):
             self.frames.append(frame)
             if self.on_frame is not None:
                 self.on_frame(frame)
-            self._take(frame, connection)
+            if connection.session.session_id in self.sessions:  # What comes after its end has no effect.
+                self._take(frame, connection)
         connection.outgoing.put_nowait(None)
 
     def _take(self, frame: ClientFrame, connection: FakeConnection) -> None:
