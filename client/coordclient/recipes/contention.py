@@ -10,8 +10,9 @@ only that it is time to look again.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
+from typing import TypeVar
 
 from coordclient.errors import (
     BadVersionError,
@@ -51,6 +52,7 @@ from coordclient.states import State
 from coordclient.types import Created, Event, EventType, Node, Stat
 from coordclient.watch_records import STREAM_RECURSIVE, WatchRecord
 
+T = TypeVar("T")
 _DELETED = "its node was deleted"
 Rule = Callable[[Position, Sequence[Position]], Obstacle | None]
 
@@ -224,7 +226,7 @@ class Contest:
     async def standing(self) -> list[tuple[Position, Node]]:
         """Return the contenders that count, with their nodes, in order."""
         try:
-            return standing(await self.client.get_children_nodes(self.root))
+            return standing(await across_sessions(lambda: self.client.get_children_nodes(self.root)))
         except NoNodeError:
             return []
 
@@ -250,7 +252,7 @@ class Contest:
                 await self.client.set(contender.path, details.encoded(), version=node.stat.version)
             except NoNodeError:
                 return False
-            except BadVersionError:
+            except (BadVersionError, SessionExpiredError):
                 continue
             return True
 
@@ -415,6 +417,15 @@ async def attempt(contest: Contest, *, may_wait: bool = True) -> Place | None:
         return await trial.run(may_wait=may_wait)
     finally:
         trial.end()
+
+
+async def across_sessions(work: Callable[[], Awaitable[T]]) -> T:
+    """Carry out what may be carried out twice: again in the next session, if one ends meanwhile."""
+    while True:
+        try:
+            return await work()
+        except SessionExpiredError:
+            continue
 
 
 def check_root(path: str, what: str) -> None:

@@ -29,7 +29,7 @@ from coordclient.errors import (
 )
 from coordclient.operations import Operations
 from coordclient.recipes.contenders import LOCK, Contender, behind_all
-from coordclient.recipes.contention import Contest, Place, attempt, check_root
+from coordclient.recipes.contention import Contest, Place, across_sessions, attempt, check_root
 from coordclient.recipes.deadlines import FOREVER, deadline
 from coordclient.recipes.faces import BlockingFace, BlockingGrant, iterate
 from coordclient.recipes.grants import Grant
@@ -69,6 +69,9 @@ class Term(Grant):
             await self._client.set(self.path, value, guard=(self.guard, self._place.guard))
         except (GuardFailedError, NoNodeError):
             self.lose("its record or its place was deleted")
+            raise self.error() from None
+        except SessionExpiredError:
+            self.lose("its session is gone")
             raise self.error() from None
 
     async def _remove(self) -> None:
@@ -132,7 +135,7 @@ class AsyncElection:
     async def leader(self, *, timeout: float | None = None) -> Leader | None:
         """Return who leads, or None."""
         try:
-            node = await self._client.get(self._record, timeout=timeout)
+            node = await across_sessions(lambda: self._client.get(self._record, timeout=timeout))
         except NoNodeError:
             return None
         return Leader(node.value, node.stat.czxid)

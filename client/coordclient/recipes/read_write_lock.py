@@ -13,7 +13,13 @@ import asyncio
 from types import TracebackType
 from typing import ClassVar, Generic, TypeVar
 
-from coordclient.errors import AlreadyHeldError, ClientClosedError, LockTimeoutError, NoNodeError
+from coordclient.errors import (
+    AlreadyHeldError,
+    ClientClosedError,
+    LockTimeoutError,
+    NoNodeError,
+    SessionExpiredError,
+)
 from coordclient.operations import Operations
 from coordclient.recipes.blocks import AsyncBlocks, Blocks
 from coordclient.recipes.contenders import READ, WRITE, Contender, behind_writers, may_become_writer, token_of
@@ -71,8 +77,8 @@ class AsyncReadHandle(_Handle):
         while not place.lost and not self._is_released:
             try:
                 root = await self._client.get(contest.root, timeout=FOREVER)
-            except NoNodeError:
-                break  # Everything was deleted; the watch over our own node says so.
+            except (NoNodeError, SessionExpiredError):
+                break  # Our own node is gone with it; the watch over that says so.
             found = await contest.standing()
             others = [pair for pair in found if pair[0].name != place.position.name]
             is_alone = may_become_writer(place.position, [position for position, _ in others])

@@ -34,7 +34,14 @@ from coordclient.recipes.contenders import (
     behind_permits,
     standing,
 )
-from coordclient.recipes.contention import Contest, Place, attempt, check_lock_delay, check_root
+from coordclient.recipes.contention import (
+    Contest,
+    Place,
+    across_sessions,
+    attempt,
+    check_lock_delay,
+    check_root,
+)
 from coordclient.recipes.deadlines import FOREVER, deadline
 from coordclient.recipes.faces import BlockingFace, BlockingGrant, abandon
 from coordclient.types import Created, Node
@@ -107,7 +114,7 @@ class _PermitContest(Contest):
             return
 
     async def has_room(self) -> bool:
-        await self.agree()
+        await across_sessions(self.agree)
         self._limit = self._permits
         return await super().has_room()
 
@@ -193,7 +200,7 @@ class AsyncSemaphore:
         else:
             async with deadline(timeout, self.path, LockTimeoutError):
                 contest = self._contest(weight)
-                await contest.agree()
+                await across_sessions(contest.agree)
                 permit = _permit(await attempt(contest))
         if permit is None:
             raise LockTimeoutError(f"{self.path} has no {weight} permits free", path=self.path)
@@ -228,19 +235,23 @@ class AsyncSemaphore:
         from now on, when they next acquire (MismatchError); those who wait go on waiting.
         """
         permits = _checked_permits(permits, self.path)
-        while True:
+        while not await across_sessions(lambda: self._resized(permits)):
+            pass
+        self.permits = permits
+
+    async def _resized(self, permits: int) -> bool:
+        """Try once; False if somebody else was faster."""
+        try:
+            root = await self._client.get(self.path)
+            await self._client.set(self.path, _encoded(permits), version=root.stat.version)
+        except BadVersionError:
+            return False
+        except NoNodeError:
             try:
-                root = await self._client.get(self.path)
-                await self._client.set(self.path, _encoded(permits), version=root.stat.version)
-            except BadVersionError:
-                continue
-            except NoNodeError:
-                try:
-                    await self._client.create(self.path, _encoded(permits), container=True, parents=True)
-                except NodeExistsError:
-                    continue
-            self.permits = permits
-            return
+                await self._client.create(self.path, _encoded(permits), container=True, parents=True)
+            except NodeExistsError:
+                return False
+        return True
 
     async def __aenter__(self) -> AsyncPermit:
         return await self._blocks.enter(await self.acquire(timeout=self._timeout))

@@ -311,3 +311,42 @@ async def test_a_deposed_leader_that_resigns_leaves_the_new_record_alone(
 
     assert await first.election(PATH).leader() == Leader(b"2", following.token)
     following.check()
+
+
+async def test_an_observer_goes_on_when_its_session_ends_in_the_middle_of_a_read(
+    connect: Connect, server: FakeServer
+) -> None:
+    observer, client = await connect(), await connect()
+    seen: list[Leader | None] = []
+
+    def expire_before_it_reads(frame: ClientFrame) -> None:
+        if any(read.HasField("get") for read in frame.reads):
+            server.on_frame = None
+            server.expire(observer.session_id)
+
+    async def observe() -> None:
+        async for leader in observer.election(PATH).observe():
+            seen.append(leader)  # noqa: PERF401  # it never ends
+
+    server.on_frame = expire_before_it_reads
+    task = asyncio.create_task(observe())
+    await eventually(lambda: seen == [None])
+    term = await client.election(PATH, b"1").campaign()
+    await eventually(lambda: seen[1:] == [Leader(b"1", term.token)])
+    task.cancel()
+    await asyncio.wait([task])
+
+    assert server.on_frame is None
+
+
+async def test_who_publishes_while_its_session_ends_has_lost(client: AsyncClient, server: FakeServer) -> None:
+    term = await client.election(PATH, b"old").campaign()
+
+    def expire_before_it_arrives(frame: ClientFrame) -> None:
+        if any(write.HasField("set") for write in frame.writes.writes):
+            server.on_frame = None
+            server.expire(client.session_id)
+
+    server.on_frame = expire_before_it_arrives
+    with pytest.raises(LockLostError, match="session"):
+        await term.set_value(b"new")
