@@ -1,7 +1,7 @@
 """One process of the fault matrix: `participant.py NAME ENDPOINTS SESSION_TIMEOUT_S HISTORY_FILE`.
 
-Runs the workloads of all recipes at once, each with a client of its own. Says `working` when all are
-connected; after the first SIGTERM it begins nothing new and says `stopped` when the last workload has come to
+Runs the workloads of all recipes at once, each with a client of its own. Says `working` when each has done
+something; after the first SIGTERM it begins nothing new and says `stopped` when the last workload has come to
 rest; after the second one, when nobody begins anything any more, it notes what it sees and says `noted`;
 after the third one it lets go of what it has, and ends.
 
@@ -37,10 +37,12 @@ async def run(name: str, endpoints: str, session_timeout_s: float, history: Path
                 client = AsyncClient(endpoints, session_timeout=session_timeout_s, name=name)
                 await stack.enter_async_context(client)
                 places.append(Place(recipe, name, client, notebook, stopping, finishing, leaving))
-            print("working", flush=True)
             async with asyncio.TaskGroup() as tasks:
                 for place in places:
                     tasks.create_task(live(place, WORKLOADS[place.recipe]), name=place.recipe)
+                for place in places:
+                    await place.has_begun.wait()
+                print("working", flush=True)
                 for place in places:
                     await place.has_settled.wait()
                 print("stopped", flush=True)
@@ -57,6 +59,7 @@ async def live(place: Place, workload: Workload) -> None:
             await workload(place)
         except Exception as error:  # noqa: BLE001  # the judge reports it, whatever it is
             act.note(failure=f"{type(error).__name__}: {error}")
+            place.has_begun.set()
         await place.leave()
 
 

@@ -25,7 +25,7 @@ from tests.recipes.workloads.place import ROOT
 PARTICIPANT = Path(__file__).with_name("participant.py")
 SESSION_TIMEOUT_S = 2.0
 SESSIONS_GONE_S = 10.0
-PHASE_S = 30.0
+PHASE_S = 60.0
 
 
 @dataclass(slots=True)
@@ -78,7 +78,7 @@ class Stage:
             program = Program(PARTICIPANT, *arguments)
             self.participants[name] = await self.stack.enter_async_context(program)
         for name in names:
-            await self.participants[name].line("working", within_s=30.0)
+            await self.participants[name].line("working", within_s=PHASE_S)
 
     async def kill(self, name: str) -> None:
         await self.participants.pop(name).kill()

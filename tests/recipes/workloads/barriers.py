@@ -33,10 +33,11 @@ async def barrier(place: Place) -> None:
     async def wait(_: int) -> None:
         number = int((await place.client.get(announced)).value or b"0")
         if number:
+            place.has_begun.set()
             with place.begin("wait", round=number):
                 await AsyncBarrier(place.client, f"{place.path}/{number}").wait(timeout=WAIT_S)
 
-    await place.repeat(put_up if place.process == LIFTER else wait)
+    await place.repeat(put_up if place.process == LIFTER else wait, last_steps=0)
 
 
 async def double_barrier(place: Place) -> None:
@@ -52,4 +53,4 @@ async def double_barrier(place: Place) -> None:
         with place.begin("leave", round=name):
             await entered.leave(timeout=WAIT_S)
 
-    await place.repeat(meet)
+    await place.repeat(meet, last_steps=0)

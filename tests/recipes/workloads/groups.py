@@ -117,6 +117,7 @@ async def partitioner(place: Place) -> None:
 
     async with shared:
         running = asyncio.create_task(shared.run(work))
+        place.has_begun.set()
         await place.settle()
         with place.begin("final") as act:
             act.note(owned=sorted(shared.owned))

@@ -23,12 +23,12 @@ async def lock(place: Place) -> None:
     await place.ensure(work)
     shared = AsyncLock(place.client, place.path)
 
-    async def step(number: int) -> None:
+    async def step(number: int) -> bool:
         with place.begin("hold", resource=place.path) as act:
             if number % 4 == 1:
                 handle = await shared.try_acquire()
                 if handle is None:
-                    return
+                    return False
             elif number % 4 == 2:
                 handle = await shared.acquire(timeout=IMPATIENT_S)
             else:
@@ -42,6 +42,7 @@ async def lock(place: Place) -> None:
                 await asyncio.wait([waiting])
             if not waiting.cancelled() and waiting.exception() is None:
                 await waiting.result().release()
+        return True
 
     await place.repeat(step)
 

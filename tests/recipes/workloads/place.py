@@ -55,6 +55,7 @@ class Place:
     stopping: asyncio.Event
     finishing: asyncio.Event
     leaving: asyncio.Event
+    has_begun: asyncio.Event = field(default_factory=asyncio.Event)
     has_settled: asyncio.Event = field(default_factory=asyncio.Event)
     has_noted: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -88,13 +89,19 @@ class Place:
             async with asyncio.timeout(seconds):
                 await self.stopping.wait()
 
-    async def repeat(self, step: Callable[[int], Awaitable[None]]) -> None:
-        """Take step after step until it is time to stop."""
+    async def repeat(self, step: Callable[[int], Awaitable[object]], *, last_steps: int = 2) -> None:
+        """Take step after step until it is time to stop, and then so many more that succeed.
+
+        They show that the fault is over. A step that returns False has not succeeded.
+        """
         number = 0
-        while not self.is_stopping:
+        while not self.is_stopping or last_steps > 0:
             number += 1
+            was_stopping = self.is_stopping
             with contextlib.suppress(*EXPECTED):
-                await step(number)
+                if await step(number) is not False:
+                    last_steps -= was_stopping
+                    self.has_begun.set()
             await self.pause()
 
     async def ensure(self, *paths: str) -> None:

@@ -50,8 +50,9 @@ async def queue(place: Place) -> None:
                     act.note(value=getting.result().value.decode(), token=getting.result().token)
 
     async with asyncio.TaskGroup() as tasks:
-        for side in (put, get, change_mind):
-            tasks.create_task(place.repeat(side))
+        tasks.create_task(place.repeat(put))
+        for side in (get, change_mind):
+            tasks.create_task(place.repeat(side, last_steps=0))
     await place.settle()
     while await shared.size():
         with contextlib.suppress(*EXPECTED):
@@ -89,7 +90,7 @@ async def work_queue(place: Place) -> None:
 
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(place.repeat(put))
-        tasks.create_task(place.repeat(claim))
+        tasks.create_task(place.repeat(claim, last_steps=0))
     await place.settle()
     while await shared.size() or await shared.claims():
         with contextlib.suppress(*EXPECTED):
