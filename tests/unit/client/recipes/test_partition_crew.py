@@ -97,6 +97,7 @@ async def test_work_that_takes_its_time_keeps_its_item_though_run_is_cancelled_t
     assert first.running.cancelled()
     assert first.works_on(set(ITEMS))
     await eventually(lambda: server.names(f"{PATH}/members") == ["b"])
+    await eventually(lambda: all(len(server.names(f"{PATH}/items/{item}")) == 2 for item in ITEMS))
     assert second.works_on(set())
     first.may_stop.set()
 
