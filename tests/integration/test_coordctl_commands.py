@@ -51,7 +51,7 @@ def client(endpoints: str) -> Iterator[Client]:
 def only_contender(client: Client, path: str) -> str:
     """The node of the one that holds or waits."""
     (contender,) = client.lock(path).contenders()
-    return contender.path
+    return str(contender.path)
 
 
 # ---------------------------------------------------------------------------------------------

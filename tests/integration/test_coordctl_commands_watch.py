@@ -44,7 +44,7 @@ def noting(file: Path, exit_code_on_delete: int = 0) -> list[str]:
 
 def make_changes(client: Client, path: str) -> int:
     """Create, set and delete; return the transaction before."""
-    before = client.sync()
+    before: int = client.sync()
     client.create(path, b"x" * 5, parents=True)
     client.set(path, b"y" * 100_000)  # more than a pipe holds
     client.delete(path)

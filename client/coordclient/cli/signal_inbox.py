@@ -43,7 +43,8 @@ class SignalInbox:
         self._writer.setblocking(False)
         self._former_wakeup = signal.set_wakeup_fd(self._writer.fileno(), warn_on_full_buffer=False)
         for number in self._numbers:
-            if signal.getsignal(number) is not signal.SIG_IGN:
+            # Where SIGCHLD is ignored nobody can learn how a command has ended.
+            if number is signal.SIGCHLD or signal.getsignal(number) is not signal.SIG_IGN:
                 self._former[number] = signal.signal(number, _noted)
         return self
 
