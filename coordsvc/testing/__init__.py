@@ -10,6 +10,12 @@
 With pytest, the fixtures `coord_server`, `coord_client`, `coord_cluster` are there by themselves.
 """
 
+import os
+
+# gRPC's C core writes to stderr, by itself, that a server went away, which a test does all the time. Whoever
+# sets the variable, or imports gRPC first, keeps the say.
+os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
+
 from coordsvc.testing.cluster import AsyncCluster, AsyncMember
 from coordsvc.testing.cluster_controls import Cluster, Member
 from coordsvc.testing.errors import TestServerError

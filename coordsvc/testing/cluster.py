@@ -21,7 +21,7 @@ import grpc.aio
 from coordproto.v1 import coordination_pb2, coordination_pb2_grpc
 from coordsvc.testing.errors import TestServerError
 from coordsvc.testing.link import Drop, FaultyLink, make_drop
-from coordsvc.testing.ports import HOST, free_ports
+from coordsvc.testing.ports import free_ports
 from coordsvc.testing.processes import MemberProcess
 
 READY_WITHIN_S: Final = 30.0
@@ -155,10 +155,9 @@ class AsyncCluster:
             self._processes[name] = MemberProcess(name, free_ports(3), directory)
         peers = ",".join(f"{name}={process.peer_address}" for name, process in self._processes.items())
         for name, process in self._processes.items():
-            address = f"{HOST}:{free_ports(1)[0]}"
-            link = await self._stack.enter_async_context(FaultyLink(process.endpoint, address))
+            link = await self._stack.enter_async_context(FaultyLink(process.endpoint))
             self._members[name] = AsyncMember(self, process, link)
-            settings = self._options | {"advertise_client": address, "initial_cluster": peers}
+            settings = self._options | {"advertise_client": link.address, "initial_cluster": peers}
             process.options = tuple(
                 text
                 for setting, value in settings.items()

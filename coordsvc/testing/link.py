@@ -20,6 +20,7 @@ from google.protobuf.message import DecodeError
 
 from coordproto.v1 import coordination_pb2
 from coordsvc.testing.errors import TestServerError
+from coordsvc.testing.ports import HOST, free_ports
 
 _ATTACH = "/coordproto.v1.Session/Attach"
 _UNARY_WRITES = {
@@ -75,16 +76,20 @@ def make_drop(kinds: tuple[str, ...], *, loses_reply: bool) -> Drop:
 
 
 class FaultyLink:
-    """`async with FaultyLink(target, address) as link`: clients connect to `link.address` instead.
+    """`async with FaultyLink(target) as link`: clients connect to `link.address` instead of to `target`.
+
+    Clients learn from a member where it is reached: give the member the link's address as its
+    `--advertise-client`, or they go past the link when it is cut.
 
     Attributes:
         requests: How many messages came from clients; a message of a session may hold many operations.
         replies: How many messages were passed to clients.
     """
 
-    def __init__(self, target: str, address: str) -> None:
+    def __init__(self, target: str, address: str = "") -> None:
+        """Prepare the link; without an `address` it chooses a free port of this machine."""
         self.target = target
-        self.address = address
+        self.address = address or f"{HOST}:{free_ports(1)[0]}"
         self.requests = 0
         self.replies = 0
         self._is_refusing = False
@@ -259,10 +264,11 @@ class _Call:
             for task in tasks:
                 task.cancel()
             await asyncio.wait(tasks)
+            failures = [task.exception() for task in tasks if not task.cancelled()]
             if not self._upstream.done():
                 self._upstream.cancel()
-        for task in tasks:
-            if not task.cancelled() and (failure := task.exception()) is not None and not was_broken:
+        for failure in failures:
+            if failure is not None and not was_broken:
                 raise failure
         if was_broken:
             await self._context.abort(grpc.StatusCode.UNAVAILABLE, "the test's link was cut")

@@ -61,8 +61,8 @@ class AsyncServer:
 
     async def __aenter__(self) -> Self:
         self._directory = Path(tempfile.mkdtemp(prefix="coordsvc-test-"))
-        client_port, peer_port, link_port = free_ports(3)
-        link = FaultyLink(f"{HOST}:{client_port}", f"{HOST}:{link_port}")
+        client_port, peer_port = free_ports(2)
+        link = FaultyLink(f"{HOST}:{client_port}")
         settings = {"advertise_client": link.address} | self._settings
         config = quick_config(self._directory / "data", client_port, peer_port, **settings)
         self._member = InProcessMember(config)
