@@ -29,10 +29,11 @@ from coordclient.errors import (
 )
 from coordclient.operations import Operations
 from coordclient.recipes.contenders import LOCK, Contender, behind_all
-from coordclient.recipes.contention import Contest, Place, across_sessions, attempt, check_root
+from coordclient.recipes.contention import Contest, across_sessions, attempt, check_root
 from coordclient.recipes.deadlines import FOREVER, deadline
 from coordclient.recipes.faces import BlockingFace, BlockingGrant, iterate
 from coordclient.recipes.grants import Grant
+from coordclient.recipes.places import Place
 from coordclient.types import Created, Leader
 
 RECORD = "leader"

@@ -15,8 +15,8 @@ from typing import TypeAlias
 from weakref import WeakKeyDictionary
 
 from coordclient.operations import Operations
-from coordclient.recipes.contention import Place
 from coordclient.recipes.grants import Grant
+from coordclient.recipes.places import Place
 
 _Key: TypeAlias = tuple[str, object]
 _holds: WeakKeyDictionary[Operations, dict[_Key, Hold]] = WeakKeyDictionary()

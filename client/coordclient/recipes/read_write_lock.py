@@ -23,10 +23,11 @@ from coordclient.errors import (
 from coordclient.operations import Operations
 from coordclient.recipes.blocks import AsyncBlocks, Blocks
 from coordclient.recipes.contenders import READ, WRITE, Contender, behind_writers, may_become_writer, token_of
-from coordclient.recipes.contention import Contest, Place, attempt, check_lock_delay, check_root
+from coordclient.recipes.contention import Contest, attempt, check_lock_delay, check_root
 from coordclient.recipes.deadlines import FOREVER, deadline
 from coordclient.recipes.faces import BlockingFace, BlockingGrant, abandon
 from coordclient.recipes.holds import Hold, Level, find_hold, owner_or_task, owner_or_thread
+from coordclient.recipes.places import Place
 
 
 class _Handle(Level):

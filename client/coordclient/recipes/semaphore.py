@@ -36,7 +36,6 @@ from coordclient.recipes.contenders import (
 )
 from coordclient.recipes.contention import (
     Contest,
-    Place,
     across_sessions,
     attempt,
     check_lock_delay,
@@ -44,6 +43,7 @@ from coordclient.recipes.contention import (
 )
 from coordclient.recipes.deadlines import FOREVER, deadline
 from coordclient.recipes.faces import BlockingFace, BlockingGrant, abandon
+from coordclient.recipes.places import Place
 from coordclient.types import Created, Node
 
 
