@@ -15,7 +15,7 @@ from coordclient import AsyncClient
 from coordclient.pipeline import Operation
 from coordclient.recipes.lock import AsyncLock
 from coordclient.session import SessionCore
-from coordproto.v1 import coordination_pb2
+from coordproto.v1 import coordination_pb2, data_pb2
 from coordsvc.testing import running_server
 
 PATH = "/herd"
@@ -31,12 +31,17 @@ EVENTS_A_GRANT_MAX = 1
 
 @pytest.fixture
 def messages(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
-    """How many operations were submitted, and events delivered, by all clients of the process."""
+    """How many operations were submitted, and events delivered, by all clients of the process.
+
+    Of the operations, those are counted once more that are reads for which a majority is asked.
+    """
     counts: Counter[str] = Counter()
     submit, take_in = SessionCore.submit, SessionCore._take_in
 
     def counting_submit(core: SessionCore, operation: Operation) -> None:
         counts["operations"] += 1
+        if operation.read is not None and operation.read.consistency == data_pb2.LINEARIZABLE:
+            counts["reads of a majority"] += 1
         submit(core, operation)
 
     def counting_take_in(core: SessionCore, item: coordination_pb2.ServerItem, now: float) -> None:
@@ -82,6 +87,7 @@ async def test_the_messages_grow_with_the_grants(contenders: int, messages: Coun
     assert len(order) == contenders
     assert order == sorted(order), "granted in the order of arrival"
     assert hand_overs["operations"] <= OPERATIONS_A_HAND_OVER_MAX * (contenders + 1), hand_overs
+    assert hand_overs["reads of a majority"] == 0, "a hand-over waits for one write, and no other round"
     assert hand_overs["events"] <= EVENTS_A_GRANT_MAX * contenders, hand_overs
 
 
@@ -89,7 +95,8 @@ async def test_the_messages_grow_with_the_grants(contenders: int, messages: Coun
 async def test_also_while_they_are_still_arriving(contenders: int, messages: Counter[str]) -> None:
     async with running_server() as server, AsyncClient(server.endpoints) as client:
         order: list[int] = []
-        await hold_once(client, [])  # Makes the root.
+        await hold_once(client, [])  # Makes the root,
+        await client.create(f"{PATH}/keep")  # which the service does not remove then.
         messages.clear()
         async with asyncio.TaskGroup() as tasks:
             for _ in range(contenders):
