@@ -55,9 +55,8 @@ def lose_session_at_next_write(server: FakeServer, *, is_applied: bool) -> None:
             return
         server.on_frame = None
         if is_applied:
-            server.drop_after_apply = 1
-        else:
-            server.drop_before_apply = 1
+            server.write(frame.writes.writes[0])
+        server.drop_before_apply = 1
         server.sessions.clear()
 
     server.on_frame = take

@@ -65,10 +65,9 @@ class Fate:
         self.late = frame.writes.writes[0]
         (session,) = self._server.live_sessions
         self._session = session
-        if not self._is_applied:
-            self._server.drop_before_apply = 1
-        else:
-            self._server.drop_after_apply = 1
+        if self._is_applied:
+            self._server.write(self.late)
+        self._server.drop_before_apply = 1
         # The client is told that its session is over; what the session made does not matter here.
         del self._server.sessions[session.session_id]
 

@@ -341,6 +341,7 @@ async def test_a_member_that_is_made_after_the_timeout_is_not_made(
     lost = lose_next_member(server, is_applied=False, owner=client.session_id)
     with pytest.raises(RecipeTimeoutError):
         await AsyncDoubleBarrier(client, PATH, 2).enter(timeout=0.3)
+    await eventually(lambda: client.janitor.task_count == 0)
     assert members(server) == []
     server.write(lost[0])
 
