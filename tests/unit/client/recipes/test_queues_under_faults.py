@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from collections.abc import Callable
 from random import Random
 
 import pytest
@@ -47,6 +48,20 @@ class Trouble:
         self._server.drop_before_apply = self._server.drop_after_apply = 0
 
 
+async def until(condition: Callable[[], object], workers: list[asyncio.Task[None]]) -> None:
+    """Return as soon as the condition holds; raise what a worker raised."""
+    await eventually(lambda: condition() or any(worker.done() for worker in workers), seconds=30)
+    for worker in workers:
+        if worker.done():
+            worker.result()
+
+
+async def stop(workers: list[asyncio.Task[None]]) -> None:
+    for worker in workers:
+        worker.cancel()
+    await asyncio.wait(workers)
+
+
 @pytest.mark.parametrize("seed", SEEDS)
 async def test_each_item_is_taken_once(connect: Connect, server: FakeServer, seed: int) -> None:
     taken: list[str] = []
@@ -59,11 +74,9 @@ async def test_each_item_is_taken_once(connect: Connect, server: FakeServer, see
     trouble = Trouble(server, seed)
     consumers = [asyncio.create_task(consume(queue)) for queue in queues[:2]]
     put = [await queues[2].put(b"%d" % number, priority=number % 3) for number in range(25)]
-    await eventually(lambda: len(taken) >= len(put), seconds=60)
+    await until(lambda: len(taken) >= len(put), consumers)
     trouble.end()
-    for consumer in consumers:
-        consumer.cancel()
-    await asyncio.wait(consumers)
+    await stop(consumers)
 
     assert await queues[2].size() == 0
     assert sorted(taken) == sorted(put)
@@ -85,11 +98,9 @@ async def test_each_item_is_acknowledged_once(connect: Connect, server: FakeServ
     trouble = Trouble(server, seed)
     consumers = [asyncio.create_task(consume(queue)) for queue in queues[:2]]
     put = [await queues[2].put(b"%d" % number) for number in range(25)]
-    await eventually(lambda: acknowledged.total() >= len(put), seconds=60)
+    await until(lambda: acknowledged.total() >= len(put), consumers)
     trouble.end()
-    for consumer in consumers:
-        consumer.cancel()
-    await asyncio.wait(consumers)
+    await stop(consumers)
 
     assert await queues[2].size() == 0
     assert acknowledged == Counter(put)
@@ -115,10 +126,8 @@ async def test_all_commit_or_none(connect: Connect, server: FakeServer, seed: in
     ]
     decisions = [await commits[3].propose(names) for _ in range(8)]
     trouble.end()
-    await eventually(lambda: server.names(f"{PATH}/proposals") == [], seconds=60)
-    for participant in participants:
-        participant.cancel()
-    await asyncio.wait(participants)
+    await until(lambda: server.names(f"{PATH}/proposals") == [], participants)
+    await stop(participants)
 
     for decision in decisions:
         assert carried_out[decision.id] == {(name, decision.committed) for name in names}
