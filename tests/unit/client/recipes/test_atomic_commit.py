@@ -222,6 +222,22 @@ async def test_a_vote_that_comes_too_late_sees_the_decision(
     await finished(server)
 
     assert late.asked == ["prepare", "abort"]
+    assert (await Ledger(client, LAYOUT).decision(proposal_id)).votes == {}, "it was too late to vote"
+
+
+async def test_a_coordinator_alone_aborts_at_the_deadline_and_not_before(
+    client: AsyncClient, server: FakeServer
+) -> None:
+    server.tree.now_ms = 1_000_000
+    proposing = asyncio.create_task(AsyncAtomicCommit(client, PATH).propose(["missing"], timeout=0.05))
+    # It asks for the time, finds that it is too early, and asks again when it should be time.
+    await eventually(
+        lambda: PROPOSALS in server.tree.nodes and server.tree.nodes[PROPOSALS].stat.version >= 2
+    )
+    assert not proposing.done()
+    server.tree.now_ms += 50
+
+    assert not (await proposing).committed
 
 
 async def test_the_first_decision_counts(connect: Connect) -> None:

@@ -230,6 +230,15 @@ async def test_a_consumer_goes_on_over_a_lost_connection(connect: Connect, serve
     assert (await consumer).value == b"here"
 
 
+async def test_a_newcomer_does_not_overtake_those_who_wait(connect: Connect, queue: AsyncQueue) -> None:
+    async with (await connect()).lock(CONSUMERS):
+        await queue.put(b"for the one in line")
+        with pytest.raises(RecipeTimeoutError):
+            await queue.get(timeout=0.1)
+
+    assert (await queue.get()).value == b"for the one in line"
+
+
 async def test_waiting_ends_in_time_and_leaves_nothing(
     client: AsyncClient, queue: AsyncQueue, server: FakeServer
 ) -> None:

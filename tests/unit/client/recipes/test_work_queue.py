@@ -386,6 +386,23 @@ async def test_acknowledging_what_somebody_deleted_raises_and_leaves_nothing(
     assert server.names(CLAIMS) == []
 
 
+async def test_acknowledging_does_not_touch_the_claim_of_the_next(
+    queue: AsyncWorkQueue, other: AsyncWorkQueue, server: FakeServer
+) -> None:
+    await queue.put(b"one")
+    claim = await queue.claim()
+    claim._stop_watching()
+    server.delete(claim.path)
+    theirs = await other.claim()
+    assert theirs.path == claim.path
+    with pytest.raises(LockLostError):
+        await claim.acknowledge()
+
+    theirs.check()
+    await theirs.acknowledge()
+    assert await queue.size() == 0
+
+
 async def test_a_body_that_ends_after_its_claim_was_deleted_is_told(
     queue: AsyncWorkQueue, server: FakeServer
 ) -> None:
