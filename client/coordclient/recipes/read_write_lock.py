@@ -69,6 +69,7 @@ class AsyncReadHandle(_Handle):
         hold.forget()
         place = await self._settled(self._client.janitor.start(self._upgraded(hold), "upgrade"))
         if place is None:
+            self.check()  # else it says that we still hold it
             return None
         contest = self._contest
         return AsyncWriteHandle(self._client, Hold(self._client, contest.root, hold.owner, place), contest)
