@@ -53,12 +53,12 @@ class Scenario:
         return self.name
 
 
-async def own_nodes(client: AsyncClient, other: AsyncClient, path: str = "/") -> list[str]:
-    """Return the ephemeral nodes of a client's session."""
+async def ephemeral_nodes(looker: AsyncClient, *, spared: int = 0, path: str = "/") -> list[str]:
+    """Return the nodes of all sessions but the spared one."""
     found = []
-    for node in await other.get_children_nodes(path):
-        if node.stat.ephemeral_owner == client.session_id:
+    for node in await looker.get_children_nodes(path):
+        if node.stat.ephemeral_owner not in (0, spared):
             found.append(node.path)
         if node.stat.num_children:
-            found += await own_nodes(client, other, node.path)
+            found += await ephemeral_nodes(looker, spared=spared, path=node.path)
     return found

@@ -1,19 +1,20 @@
-"""Cancelling a coroutine at a chosen await.
+"""Letting something happen at a chosen await of a coroutine: a cancellation, or anything else.
 
-Rule of this file: a coroutine is cancelled as asyncio would do it, once; `early` while it waits, `late` when
-what it waited for has just come, and it has not been told yet: then a result is there, and so is the
-cancellation.
+Rule of this file: it happens once. A coroutine is cancelled as asyncio would do it; `early` while it waits,
+`late` when what it waited for has just come, and it has not been told yet: then a result is there, and so is
+the cancellation.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Generator
+from collections.abc import Callable, Coroutine, Generator
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
+Strike = Callable[[object], None]
 
 
 class Moment(Enum):
@@ -32,17 +33,19 @@ class Outcome(Generic[T]):
 
 
 class Stepped(Generic[T]):
-    """Awaits a coroutine, and cancels the task that does at its await number `at`, counted from 0.
+    """Awaits a coroutine, and strikes at its await number `at`, counted from 0.
+
+    `strike` is called, in the task, with the future that is about to be awaited.
 
     Attributes:
         awaits: At how many awaits it has been suspended so far.
     """
 
-    def __init__(self, work: Coroutine[Any, Any, T], at: int, moment: Moment) -> None:
+    def __init__(self, work: Coroutine[Any, Any, T], at: int, strike: Strike) -> None:
         self.awaits = 0
         self._work = work
         self._at = at
-        self._moment = moment
+        self._strike = strike
 
     def __await__(self) -> Generator[Any, None, T]:  # whatever the futures are
         error: BaseException | None = None
@@ -53,22 +56,13 @@ class Stepped(Generic[T]):
                 result: T = done.value
                 return result
             if self.awaits == self._at:
-                self._cancel(waited)
+                self._strike(waited)
             self.awaits += 1
             error = None
             try:
                 yield waited
             except BaseException as raised:  # noqa: BLE001  # it belongs to the coroutine, whatever it is
                 error = raised
-
-    def _cancel(self, waited: object) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        if self._moment is Moment.LATE and isinstance(waited, asyncio.Future):
-            # This callback is called before the one of the task, which is added only after the yield.
-            waited.add_done_callback(lambda _: task.cancel())
-        else:
-            task.cancel()
 
     async def run(self) -> Outcome[T]:
         """Run the coroutine in a task of its own; errors come out.
@@ -82,3 +76,18 @@ class Stepped(Generic[T]):
         task = asyncio.get_running_loop().create_task(run())
         await asyncio.wait([task])
         return Outcome(self.awaits, [] if task.cancelled() else [task.result()])
+
+
+def cancellation(moment: Moment) -> Strike:
+    """Cancel the task that awaits."""
+
+    def strike(waited: object) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        if moment is Moment.LATE and isinstance(waited, asyncio.Future):
+            # This callback is called before the one of the task, which is added only after the yield.
+            waited.add_done_callback(lambda _: task.cancel())
+        else:
+            task.cancel()
+
+    return strike

@@ -29,7 +29,7 @@ from coordclient.recipes.semaphore import AsyncSemaphore
 from coordclient.recipes.work_queue import AsyncWorkQueue
 from coordclient.types import Event
 from coordsvc.testing import AsyncServer, Server, running_server
-from tests.recipes.scenario import own_nodes
+from tests.recipes.scenario import ephemeral_nodes
 
 HANGS_S = 20.0  # much longer than anything here takes; only a bug gets there
 IMPATIENT_S = 0.3
@@ -117,7 +117,7 @@ async def test_nobody_enters_alone_because_of_what_is_left_behind(client: AsyncC
     with pytest.raises(RecipeTimeoutError):
         await barrier.enter(timeout=IMPATIENT_S)
 
-    assert not (await own_nodes(client, client))
+    assert not (await ephemeral_nodes(client))
 
 
 # ---------------------------------------------------------------------------------------------
