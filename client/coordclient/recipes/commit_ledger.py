@@ -143,8 +143,9 @@ class Ledger:
 
 async def events_within(events: WatchStream, seconds: float) -> list[Event]:
     """Return the next events; none if there are none within so many seconds."""
+    scope = asyncio.timeout(None if seconds == FOREVER else seconds)
     try:
-        async with asyncio.timeout(None if seconds == FOREVER else seconds) as scope:
+        async with scope:
             return await events.batch()
     except TimeoutError:
         if not scope.expired():
