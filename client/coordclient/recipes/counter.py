@@ -257,7 +257,9 @@ class CounterWriter:
                 return
             for call in batch:
                 call.is_under_way = False
-            if failures > 1:
+            if failures and failures % 2 == 0:
+                # After a pause we know only what was there before it, and learn more by losing once again.
+                # Paused again after that, we would lose for ever to somebody who does not pause.
                 await self._pause(failures)
             batch[:] = [call for call in batch if not call.outcome.done()] + self._take()
 

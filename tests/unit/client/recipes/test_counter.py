@@ -416,7 +416,7 @@ async def test_who_loses_again_and_again_pauses_longer_and_gets_through(
 
     assert (change.before, change.after) == (15, 16)
     assert Dice.longest == sorted(Dice.longest)
-    assert len(Dice.longest) == 5
+    assert len(Dice.longest) == 3, "after every second race that was lost"
 
 
 async def test_what_makes_no_sense_is_refused(client: AsyncClient) -> None:
