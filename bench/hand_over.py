@@ -23,7 +23,7 @@ from coordclient import AsyncClient, clock
 LOCK = "/bench/hand-over"
 HAND_OVERS = 500
 WARM_UP = 50
-LINE_UP_S = 0.004  # how long a holder waits at least, so that the other stands in the queue
+LINE_UP_S = 0.02  # how long a holder holds at least, so that the other has come to rest in the queue
 
 
 async def take_turns(endpoints: str, turns: int) -> None:
