@@ -32,7 +32,8 @@ def check_barrier(acts: Sequence[Act]) -> list[str]:
 def check_double_barrier(acts: Sequence[Act], parties: int) -> list[str]:
     """Nobody has entered before so many had come; nobody has left before those who entered were leaving.
 
-    Acts: `enter` (round, once entered), then `leave` (round) of the same process.
+    Acts: `enter` (round, once entered), then `leave` (round, and was_lost if its session had
+    ended) of the same process.
     """
     findings = []
     rounds: dict[str, list[Act]] = {}
@@ -59,7 +60,8 @@ def _check_leaving(name: str, entered: Sequence[Act], acts: Sequence[Act]) -> li
             continue
         for other in entered:
             left = leaving.get(other.process)
-            is_dead = left is None or left.ended_s is None or bool(left.error)
+            # Whose session has ended counts as having left.
+            is_dead = left is None or left.ended_s is None or bool(left.error or left.details.get("was_lost"))
             if not is_dead and left is not None and left.began_s > (act.ended_s or 0.0):
                 findings.append(f"round {name}: {act} left before {left} had begun")
     return findings

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from coordsvc.testing.link import Drop
 from tests.recipes.stage import SESSION_TIMEOUT_S, Stage
 
-CUTS = 60
+CUTS = 30
 CUT_WITHIN_S = 0.2
 BETWEEN_LEADERS_S = 0.2
 

@@ -50,7 +50,7 @@ async def double_barrier(place: Place) -> None:
             # The numbers begin anew if the barrier was not in use for a while, and has been removed.
             name = f"{entered.record.czxid}/{entered.number}"
             act.note(round=name)
-        with place.begin("leave", round=name):
+        with place.begin("leave", round=name, was_lost=entered.remaining == 0):
             await entered.leave(timeout=WAIT_S)
 
     await place.repeat(meet, last_steps=0)
