@@ -1,4 +1,4 @@
-"""`Client`: the same surface as `AsyncClient`, for threads.
+"""Operations on znodes for threads: what `Client` offers without the recipes.
 
 Rule of this file: it only waits. All clients of a process share one event loop in a background thread;
 every method hands its work over and blocks until it is done. Any number of threads may use one client,
@@ -9,17 +9,13 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Iterator
-from functools import cached_property
 from types import TracebackType
 from typing import Self
 
 from coordclient.callbacks import Callback
 from coordclient.client import AsyncClient
 from coordclient.portal import Portal, shared_portal
-from coordclient.recipes.election import Election
 from coordclient.recipes.faces import iterate
-from coordclient.recipes.lock import Lock
-from coordclient.recipes.service_registry import ServiceRegistry
 from coordclient.states import State
 from coordclient.transactions import Commit, FullPath, TransactionBuilder
 from coordclient.types import Consistency, Created, Event, Guard, Node, OperationResult, Stat
@@ -28,8 +24,8 @@ from coordclient.watches import BUFFER_EVENTS_MAX, WatchStream
 LINEARIZABLE = Consistency.LINEARIZABLE
 
 
-class Client:
-    """A client of the coordination service, for threads. `timeout=None` means `request_timeout`."""
+class BlockingOperations:
+    """The znode tree, for threads. `timeout=None` means the client's `request_timeout`."""
 
     def __init__(
         self,
@@ -309,7 +305,7 @@ class Client:
         return iterate(self.portal, feed)
 
     # -----------------------------------------------------------------------------------------
-    # Watches and recipes
+    # Watches
 
     def watch(
         self,
@@ -336,19 +332,6 @@ class Client:
         )
         watch = Watch(self.portal, stream)
         return watch.start() if callback is not None else watch
-
-    def lock(self, path: str, *, timeout: float | None = None) -> Lock:
-        """Return the lock at a path; `timeout` is how long `with` waits at most."""
-        return Lock(self, path, timeout=timeout)
-
-    def election(self, path: str, value: bytes = b"") -> Election:
-        """Return the election at a path; `value` is published when we lead."""
-        return Election(self, path, value)
-
-    @cached_property
-    def services(self) -> ServiceRegistry:
-        """The service registry."""
-        return ServiceRegistry(self)
 
 
 class Transaction(TransactionBuilder):

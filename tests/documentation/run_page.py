@@ -20,6 +20,7 @@ import tempfile
 import tomllib
 from collections.abc import Coroutine
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import click
@@ -45,7 +46,9 @@ class Page:
     def __init__(self, endpoints: str, directory: Path) -> None:
         self._endpoints = endpoints
         self._directory = directory
-        self._names: dict[str, Any] = {"__name__": "page"}  # whatever the page defines
+        module = ModuleType("page")  # dataclasses look their module up
+        sys.modules["page"] = module
+        self._names: dict[str, Any] = vars(module)  # whatever the page defines
         self._runner = asyncio.Runner()
         self.count = 0
 

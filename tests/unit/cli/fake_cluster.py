@@ -146,6 +146,11 @@ class FakeMember(coordination_pb2_grpc.ClusterServicer):
     ) -> api.SessionsResponse:
         return api.SessionsResponse()
 
+    def ExpireSession(  # noqa: N802  # the name in the .proto
+        self, request: api.ExpireSessionRequest, context: grpc.ServicerContext
+    ) -> api.ExpireSessionResponse:
+        raise NotImplementedError
+
     def Join(  # noqa: N802  # the name in the .proto
         self, request: api.JoinRequest, context: grpc.ServicerContext
     ) -> api.JoinResponse:

@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+import coordclient
 from coordclient import (
-    AsyncClient,
     Client,
     ClientClosedError,
     ClientStateError,
@@ -21,24 +21,18 @@ from coordclient import (
     ForkedClientError,
     InstanceTakenError,
     Leader,
+    LeaderTerm,
     LockLostError,
     LockTimeoutError,
     NoNodeError,
     NotConnectedError,
     State,
     Status,
+    Term,
     TransactionError,
     forks,
 )
 from coordclient.portal import Portal, shared_portal
-from coordclient.recipes.election import AsyncElection, Election
-from coordclient.recipes.lock import AsyncLock, Lock
-from coordclient.recipes.service_registry import (
-    AsyncRegistration,
-    AsyncServiceRegistry,
-    Registration,
-    ServiceRegistry,
-)
 from tests.unit.client.eventually import eventually
 from tests.unit.client.fake_server import FakeServer
 
@@ -83,20 +77,30 @@ def client(server: ThreadsServer) -> Iterator[Client]:
         yield client
 
 
-@pytest.mark.parametrize(
-    ("face", "core"),
-    [
-        (Client, AsyncClient),
-        (Lock, AsyncLock),
-        (Election, AsyncElection),
-        (ServiceRegistry, AsyncServiceRegistry),
-        (Registration, AsyncRegistration),
-    ],
-)
+FACES = [
+    (face, core)
+    for name, core in vars(coordclient).items()
+    if name.startswith("Async") and (face := vars(coordclient).get(name.removeprefix("Async"))) is not None
+]
+
+
+def test_every_asyncio_class_has_a_face_for_threads() -> None:
+    """`Term` is `LeaderTerm` there, since a thread's term is a wrapped one."""
+    alone = {name for name in coordclient.__all__ if name.startswith("Async")} - {
+        core.__name__ for _, core in FACES
+    }
+
+    assert not alone
+    assert len(FACES) > 25
+
+
+def methods(kind: type) -> list[str]:
+    return [name for name, _ in inspect.getmembers(kind, inspect.isfunction) if name[0] != "_"]
+
+
+@pytest.mark.parametrize(("face", "core"), [*FACES, (LeaderTerm, Term)])
 def test_both_faces_have_the_same_methods_with_the_same_arguments(face: type, core: type) -> None:
-    names = [name for name, value in vars(face).items() if inspect.isfunction(value) and name[0] != "_"]
-    assert names
-    for name in names:
+    for name in methods(face):
         mine, theirs = (inspect.signature(getattr(kind, name)).parameters for kind in (face, core))
         assert list(mine) == list(theirs), name
         defaults = [parameter.default for parameter in mine.values()]
