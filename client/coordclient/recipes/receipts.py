@@ -2,8 +2,11 @@
 
 Within a session each write is applied exactly once. Only when the session is lost while a write is under
 way, nobody tells what became of it. So the transaction leaves a node under a name that only this attempt
-knows, and whoever finds it in the next session knows that all the rest happened, too. A dead session's
-writes cannot be applied later: what is not there then will never be.
+knows, and whoever finds it in the next session knows that all the rest happened, too.
+
+Not to find it proves nothing: a session is given up by the local clock, a little before the service does
+so, and a write that is still on its way may arrive in between. So whoever asks makes the node itself. If
+that succeeds, the late transaction cannot make it any more, and fails as a whole.
 
 Rule of this file: an attempt is repeated only once it is certain that it was not carried out.
 """
@@ -31,6 +34,8 @@ from coordclient.transactions import AsyncTransaction, TransactionBuilder
 from coordclient.types import Created, Guard, OperationResult
 
 RECEIPT_SECONDS = 3600.0
+APPLIED = b"applied"
+GIVEN_UP = b"given up"
 _CHANGED = (NoNodeError, NodeExistsError, CheckFailedError, BadVersionError)
 _TRUSTED_SECONDS = RECEIPT_SECONDS * 0.9  # a receipt that is not there after this may have been removed
 
@@ -80,14 +85,14 @@ async def commit_with_receipt(
     path = f"{folder}/{uuid.uuid4().hex}"
     transaction = client.transaction(guard=guard, timeout=FOREVER)
     fill(transaction)
-    transaction.create(path, ttl=RECEIPT_SECONDS)
+    transaction.create(path, APPLIED, ttl=RECEIPT_SECONDS)
     begun = clock.now()
     try:
         created = (await commit(transaction))[-1]
     except (SessionExpiredError, OutcomeUnknownError) as error:
         if not error.may_have_been_applied:
             raise NotAppliedError from error
-        receipt = await _find(client, path, begun)
+        receipt = await _settle(client, path, begun)
         if receipt is None:
             raise NotAppliedError from error
     else:
@@ -112,21 +117,40 @@ async def commit(transaction: AsyncTransaction) -> list[OperationResult]:
         raise error.cause from error
 
 
-async def _find(client: Operations, path: str, begun: float) -> Receipt | None:
+async def _settle(client: Operations, path: str, begun: float) -> Receipt | None:
+    """Find the receipt, or see to it that there will never be one."""
     while True:
         try:
-            stat = await client.exists(path, timeout=FOREVER)
+            node = await client.get(path, timeout=FOREVER)
         except SessionExpiredError:
             continue
-        if stat is not None:
-            return Receipt(stat.czxid)
-        if clock.now() - begun > _TRUSTED_SECONDS:
-            raise OutcomeUnknownError(
-                f"the service could not be reached for {clock.now() - begun:.0f} s, and it is no longer known"
-                " whether the request was carried out",
-                path=path,
-            )
-        return None
+        except NoNodeError:
+            _check_kept(path, begun)
+            if await _give_up(client, path):
+                return None
+            continue
+        return Receipt(node.stat.czxid) if node.value == APPLIED else None
+
+
+async def _give_up(client: Operations, path: str) -> bool:
+    """Make the node in place of the transaction. False: it must be looked for again."""
+    folder = path.rpartition("/")[0]
+    try:
+        await ensure_containers(client, (folder.rpartition("/")[0], folder))
+        await client.create(path, GIVEN_UP, ttl=RECEIPT_SECONDS, timeout=FOREVER)
+    except (NoNodeError, NodeExistsError, SessionExpiredError, OutcomeUnknownError):
+        return False
+    return True
+
+
+def _check_kept(path: str, begun: float) -> None:
+    """Raise if a receipt that was there may have been removed meanwhile."""
+    if clock.now() - begun > _TRUSTED_SECONDS:
+        raise OutcomeUnknownError(
+            f"the service could not be reached for {clock.now() - begun:.0f} s, and it is no longer known"
+            " whether the request was carried out",
+            path=path,
+        )
 
 
 async def _remove(client: Operations, path: str) -> None:

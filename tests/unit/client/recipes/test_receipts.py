@@ -6,7 +6,14 @@ from types import SimpleNamespace
 
 import pytest
 
-from coordclient import AsyncClient, GuardFailedError, NotEmptyError, OutcomeUnknownError
+from coordclient import (
+    AsyncClient,
+    AsyncTransaction,
+    GuardFailedError,
+    NotEmptyError,
+    OutcomeUnknownError,
+    SessionExpiredError,
+)
 from coordclient.recipes import receipts
 from coordclient.recipes.receipts import (
     RECEIPT_SECONDS,
@@ -19,6 +26,7 @@ from coordclient.recipes.receipts import (
     ensure_containers,
 )
 from coordclient.transactions import TransactionBuilder
+from coordclient.types import OperationResult
 from tests.unit.client.fake_server import FakeServer
 from tests.unit.client.recipes.session_losses import lose_session, settled
 
@@ -58,6 +66,28 @@ async def test_what_was_not_applied_is_known_too(client: AsyncClient, server: Fa
     with pytest.raises(NotAppliedError):
         await commit_with_receipt(client, FOLDER, create_node)
 
+    assert "/app/node" not in server.tree.nodes
+
+
+async def test_a_transaction_that_was_given_up_can_never_be_applied_later(
+    client: AsyncClient, server: FakeServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The session is given up here before it is given up there: what is on its way may still arrive."""
+    late: list[AsyncTransaction] = []
+
+    async def be_late(transaction: AsyncTransaction) -> list[OperationResult]:
+        late.append(transaction)
+        error = SessionExpiredError()
+        error.may_have_been_applied = True
+        raise error
+
+    with monkeypatch.context() as patch:
+        patch.setattr(receipts, "commit", be_late)
+        with pytest.raises(NotAppliedError):
+            await commit_with_receipt(client, FOLDER, create_node)
+
+    with pytest.raises(ChangedError):
+        await commit(late[0])
     assert "/app/node" not in server.tree.nodes
 
 
