@@ -51,7 +51,7 @@ from coordclient.recipes.atomic_commit import AsyncAtomicCommit, AtomicCommit
 from coordclient.recipes.barrier import AsyncBarrier, Barrier
 from coordclient.recipes.barrier_entry import AsyncBarrierRound
 from coordclient.recipes.claims import AsyncClaim, Claim
-from coordclient.recipes.commit_records import Decision, Proposal, Vote
+from coordclient.recipes.commit_records import Decision, Proposal
 from coordclient.recipes.config_value import AsyncConfigValue, ConfigValue
 from coordclient.recipes.contenders import Contender
 from coordclient.recipes.counter import AsyncCounter, Counter
@@ -211,7 +211,6 @@ __all__ = [
     "AsyncAtomicCommit",
     "Proposal",
     "Decision",
-    "Vote",
     "CoordError",
     "RequestError",
     "NoNodeError",
