@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 
 import pytest
+
+import coordclient
+import coordsvc.testing
 
 from tests.documentation.pages import CODE, FOREIGN, PROSE, ROOT, Block, blocks, pages
 from tests.documentation.run_page import PageError, commands, matches, parse
@@ -36,6 +40,16 @@ def test_every_block_has_a_language_and_only_known_libraries_are_quoted() -> Non
     ]
 
     assert not odd
+
+
+def test_the_reference_has_every_public_name() -> None:
+    text = "".join(path.read_text("utf-8") for path in sorted((ROOT / "docs/reference").glob("*.md")))
+    listed = set(re.findall(r"^\.\. auto\w+:: ([\w.]+)$", text, re.MULTILINE))
+    public = {
+        f"{module.__name__}.{name}" for module in (coordclient, coordsvc.testing) for name in module.__all__
+    }
+
+    assert listed == public | {"coordsvc.testing"}
 
 
 def test_a_console_block_is_cut_into_commands_and_what_they_print() -> None:
