@@ -10,7 +10,6 @@ import pytest
 
 import coordclient
 import coordsvc.testing
-
 from tests.documentation.pages import CODE, FOREIGN, PROSE, ROOT, Block, blocks, pages
 from tests.documentation.run_page import PageError, commands, matches, parse
 
