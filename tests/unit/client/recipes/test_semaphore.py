@@ -185,9 +185,10 @@ async def test_one_release_lets_in_as_many_as_fit(connect: Connect, server: Fake
     await quiet(client, other)
 
     assert not tasks[3].done()
-    assert [permit.token for permit in granted] == sorted(permit.token for permit in granted)
+    # All three fit at once, so which of them is marked first is nobody's business.
+    assert len({permit.token for permit in granted}) == 3
     await granted[1].release()
-    await tasks[3]
+    assert (await tasks[3]).token > max(permit.token for permit in granted)
 
 
 @pytest.mark.parametrize("weight", [0, -1, 3, 1.0, True])
