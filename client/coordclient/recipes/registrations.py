@@ -102,7 +102,7 @@ class Announcement:
         """
         is_patient = timeout is None or timeout > 0
         self._client.add_internal_listener(self._state_changed)
-        self._own_sessions.add(self._client.session_id)
+        self._note_session()
         work = self._make(is_first=True, is_patient=is_patient)
         making = self._making = self._client.janitor.start(work, "announce")
         try:
@@ -173,8 +173,12 @@ class Announcement:
     def _state_changed(self, state: State) -> None:
         self._news.set()
         if state is State.CONNECTED:
-            self._own_sessions.add(self._client.session_id)
+            self._note_session()
             self._go_on()
+
+    def _note_session(self) -> None:
+        if self._client.session_id:  # Without one it is 0, as is the owner of a node that nobody owns.
+            self._own_sessions.add(self._client.session_id)
 
     def _node_changed(self, event: Event) -> None:
         self._record = None

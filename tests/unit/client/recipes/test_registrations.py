@@ -306,3 +306,18 @@ async def test_changes_while_nobody_answers_wait_together_and_the_newest_is_anno
     await eventually(lambda: value_on(server) == b"49")
     await eventually(lambda: client.janitor.task_count == 0)
     assert server.tree.nodes[PATH].stat.version == 2
+
+
+async def test_a_node_that_nobody_owns_is_not_removed_by_one_who_began_without_a_session(
+    connect: Connect, server: FakeServer
+) -> None:
+    client = await connect(session_timeout=0.5)
+    server.set(PATH, b"of an operator")
+    await give_up_session(client, server)
+    opening = asyncio.create_task(announcement(client).open())
+    await asyncio.sleep(0)
+    server.refuse_attaches.clear()
+
+    with pytest.raises(MemberNameTakenError):
+        await opening
+    assert value_on(server) == b"of an operator"
