@@ -9,6 +9,7 @@ Rule of this file: a claim that is lost is never said to be acknowledged.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from types import TracebackType
@@ -17,6 +18,7 @@ from coordclient.errors import (
     ClientClosedError,
     CoordError,
     LockLostError,
+    RequestError,
     RequestTimeoutError,
     SessionExpiredError,
 )
@@ -101,6 +103,7 @@ class AsyncClaim(Grant):
         Raises:
             LockLostError: The claim is gone, or was ended before; the item was not deleted by this call.
             RequestTimeoutError: Not answered within the client's `request_timeout`; it may still be done.
+            RequestError: The service refused it; the claim is given up, and somebody else gets the item.
             OutcomeUnknownError: Nobody could be asked for about an hour.
         """
         await self._end(self._delete)
@@ -116,20 +119,23 @@ class AsyncClaim(Grant):
             reason: What went wrong; kept with the item.
         """
         delay_ms = delay_ms_of(delay, self.path)
-        item = self._item
-        failed = replace(item.envelope, reason=reason[:REASON_CHARACTERS_MAX])
-        if item.envelope.attempts >= item.attempts_max:
-            await self._end(partial(self._bury, failed))
+        way: Callable[[Envelope, TransactionBuilder], None] = self._return
+        if self._item.envelope.attempts >= self._item.attempts_max:
+            way = self._bury
         elif delay_ms:
-            await self._end(partial(self._delay, failed, delay_ms))
-        else:
-            await self._end(partial(self._return, failed))
+            way = partial(self._delay, delay_ms)
+        await self._end(*self._with_and_without(reason, way))
 
     async def reject(self, reason: str) -> None:
         """Nobody should try again: make it a dead letter. Raises the same errors as `acknowledge`."""
-        await self._end(
-            partial(self._bury, replace(self._item.envelope, reason=reason[:REASON_CHARACTERS_MAX]))
-        )
+        await self._end(*self._with_and_without(reason, self._bury))
+
+    def _with_and_without(
+        self, reason: str, way: Callable[[Envelope, TransactionBuilder], None]
+    ) -> tuple[Fill, Fill]:
+        """Return a way to end the claim, and what to do if the item becomes too large by the reason."""
+        envelope = self._item.envelope
+        return partial(way, replace(envelope, reason=reason[:REASON_CHARACTERS_MAX])), partial(way, envelope)
 
     def _delete(self, transaction: TransactionBuilder) -> None:
         self._delete_claim(transaction)
@@ -140,7 +146,7 @@ class AsyncClaim(Grant):
         self._delete(transaction)
         self._backlog.add_dead(transaction, envelope)
 
-    def _delay(self, envelope: Envelope, delay_ms: int, transaction: TransactionBuilder) -> None:
+    def _delay(self, delay_ms: int, envelope: Envelope, transaction: TransactionBuilder) -> None:
         self._delete(transaction)
         self._backlog.add(transaction, envelope.priority, delay_ms, pack(envelope))
 
@@ -154,15 +160,15 @@ class AsyncClaim(Grant):
         transaction.check(path, czxid=czxid)
         transaction.delete(path)
 
-    async def _end(self, fill: Fill) -> None:
-        """End the claim by a transaction, for which the janitor cares."""
+    async def _end(self, *ways: Fill) -> None:
+        """End the claim by the first of these that is not refused; the janitor cares for it."""
         if self.lost:
             raise self.error()
         if self._is_released:
             raise LockLostError(f"{self.path} has been ended before", path=self.path, token=self.token)
         self._is_released = True
         self._stop_watching()
-        ending = self._client.janitor.start(self._carry_out(fill), "end of a claim")
+        ending = self._client.janitor.start(self._carry_out(list(ways)), "end of a claim")
         await asyncio.wait([ending], timeout=self._client.request_timeout)
         if not ending.done():
             error = RequestTimeoutError(
@@ -176,10 +182,10 @@ class AsyncClaim(Grant):
             raise ClientClosedError
         ending.result()
 
-    async def _carry_out(self, fill: Fill) -> None:
+    async def _carry_out(self, ways: list[Fill]) -> None:
         while True:
             try:
-                await commit_with_receipt(self._client, self._backlog.layout.receipts, fill)
+                await commit_with_receipt(self._client, self._backlog.layout.receipts, ways[0])
             except MissingFolderError:
                 await self._backlog.ensure()
             except NotAppliedError:
@@ -187,6 +193,11 @@ class AsyncClaim(Grant):
             except ChangedError:
                 await self._leave()
                 raise self._lost_now("its node or its item was deleted") from None
+            except RequestError:
+                if len(ways) == 1:
+                    await self._leave()  # Else nobody would get the item as long as this session lasts.
+                    raise
+                del ways[0]
             else:
                 return
 

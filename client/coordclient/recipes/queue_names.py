@@ -31,6 +31,7 @@ _READY = re.compile(r"e-(\d{3})-(\d{10,})(?:r[0-9a-f]{32})?\Z")
 _DELAYED = re.compile(r"w-(\d{3})-(\d{1,13})-[0-9a-f]{32}-(\d{10,})\Z")
 _DEAD = re.compile(r"d-(\d{10,})\Z")
 _HEADER_START = b'{"id":'
+_ROOM_BYTES = len(', "attempts": ') + 10  # kept free, so that an item which could be put can be claimed, too
 
 
 class Layout:
@@ -144,11 +145,12 @@ def dead_order(name: str) -> int | None:
 def pack(envelope: Envelope) -> bytes:
     """Return what an item's node is to hold."""
     header: dict[str, str | int] = {"id": envelope.id, "priority": envelope.priority}
+    width = len(json.dumps(header)) + _ROOM_BYTES
     if envelope.attempts:
         header["attempts"] = envelope.attempts
     if envelope.reason:
         header["reason"] = envelope.reason
-    return json.dumps(header).encode() + b"\n" + envelope.value
+    return json.dumps(header).ljust(width).encode() + b"\n" + envelope.value
 
 
 def unpack(name: str, raw: bytes) -> Envelope:

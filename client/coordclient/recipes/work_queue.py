@@ -18,7 +18,13 @@ from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 
-from coordclient.errors import InvalidArgumentError, NoNodeError, RecipeTimeoutError
+from coordclient.errors import (
+    CoordError,
+    InvalidArgumentError,
+    LimitExceededError,
+    NoNodeError,
+    RecipeTimeoutError,
+)
 from coordclient.operations import Operations
 from coordclient.recipes.claims import AsyncClaim, Claim, ClaimedItem
 from coordclient.recipes.deadlines import FOREVER, deadline
@@ -193,19 +199,29 @@ class AsyncWorkQueue:
         assert isinstance(created, Created)
         item = ClaimedItem(path, node.stat.czxid, envelope, self.attempts_max)
         claim = AsyncClaim(self._client, created, item, self._backlog)
-        return claim if await claim.watch_over() else None
+        try:
+            return claim if await claim.watch_over() else None
+        except CoordError:
+            claim.abandon()
+            raise
 
     async def _bury(self, node: Node, envelope: Envelope) -> None:
         """Lay an item aside whose last attempt ended without a word."""
-        name = node.path.rpartition("/")[2]
         reason = f"the consumer of attempt {envelope.attempts} was lost"
         if envelope.reason:
             reason += f"; an attempt before it ended with: {envelope.reason}"
+        try:
+            await self._lay_aside(node, replace(envelope, reason=reason))
+        except LimitExceededError:
+            await self._lay_aside(node, envelope)  # It is too large for a reason.
+
+    async def _lay_aside(self, node: Node, envelope: Envelope) -> None:
+        name = node.path.rpartition("/")[2]
         transaction = self._client.transaction(timeout=FOREVER)
         transaction.check(node.path, version=node.stat.version, czxid=node.stat.czxid)
         transaction.check(f"{self._layout.claims}/{name}", absent=True)
         transaction.delete(node.path, recursive=True)
-        self._backlog.add_dead(transaction, replace(envelope, reason=reason))
+        self._backlog.add_dead(transaction, envelope)
         await self._backlog.attempt(commit(transaction))
 
     # -----------------------------------------------------------------------------------------
