@@ -27,6 +27,7 @@ from coordclient.errors import (
 )
 from coordclient.operations import Operations
 from coordclient.recipes.contenders import (
+    PERMIT,
     Behind,
     Contender,
     Crowded,
@@ -252,9 +253,17 @@ class Attempt:
             stat = await self._client.exists_with(path, record, timeout=FOREVER)
             if stat is None or (stat.ephemeral_owner == 0 and await self._is_passed(path)):
                 return
+            if stat.version and self._contest.kind == PERMIT and await self._has_moved(name):
+                return
             await self._wake.wait()
         finally:
             self._client.cancel_watch(record)
+
+    async def _has_moved(self, name: str) -> bool:
+        """Whether we wait for something else than this contender: it was granted before we watched it."""
+        place = self._place
+        assert place is not None, "whoever waits has a place"
+        return await self._obstacle(place) != Behind(name)
 
     async def _is_passed(self, path: str) -> bool:
         """Note whether the one before us is the grave of somebody who had only waited."""

@@ -22,6 +22,8 @@ from coordclient import (
     NodeExistsError,
 )
 from coordclient.recipes.semaphore import AsyncPermit, AsyncSemaphore, Semaphore
+from coordclient.types import Stat
+from coordclient.watch_records import WatchRecord
 from coordproto.v1 import data_pb2
 from coordsvc.testing import Server, running_server
 from tests.unit.client.conftest import Connect
@@ -97,6 +99,31 @@ async def test_whichever_holder_goes_the_first_in_line_is_granted(
     await held[1 - who].release()
 
     assert (await second).token > granted.token > max(permit.token for permit in held)
+
+
+async def test_one_that_was_granted_just_before_we_listened_to_it_is_not_waited_for(
+    connect: Connect, server: FakeServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is the holders that we have to listen to then: the next permit that comes free is ours."""
+    holder, first, second = await connect(), await connect(), await connect()
+    held = [await semaphore_of(holder).acquire() for _ in range(2)]
+    granted = await waiting(semaphore_of(first), server, 3)
+    listen = second.exists_with
+
+    async def listen_late(path: str, record: WatchRecord, *, timeout: float | None = None) -> Stat | None:
+        if server.tree.nodes[path].stat.ephemeral_owner == first.session_id:
+            await held[0].release()
+            await granted
+        return await listen(path, record, timeout=timeout)
+
+    monkeypatch.setattr(second, "exists_with", listen_late)
+    last = await waiting(semaphore_of(second), server, 4)
+    await granted
+    await quiet(second)
+    await held[1].release()
+
+    async with asyncio.timeout(10):
+        await last
 
 
 async def test_tokens_grow_in_the_order_of_the_grants(connect: Connect, server: FakeServer) -> None:
