@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
 from types import TracebackType
 
 from coordclient.errors import (
@@ -34,6 +35,7 @@ from coordclient.recipes.deadlines import FOREVER, deadline
 from coordclient.recipes.faces import BlockingFace, BlockingGrant, iterate
 from coordclient.recipes.grants import Grant
 from coordclient.recipes.places import Place
+from coordclient.states import State
 from coordclient.types import Created, Leader
 
 RECORD = "leader"
@@ -50,10 +52,17 @@ class Term(Grant):
     def __init__(self, client: Operations, record: Created, place: Place) -> None:
         super().__init__(client, record.path, record.stat.czxid, record.stat.ephemeral_owner)
         self._place = place
+        self._stepping_down: asyncio.Task[None] | None = None
         place.lost.add_callback(self._place_lost)
+        self.lost.add_callback(self._step_down)
 
     def _place_lost(self) -> None:
         self.lose(self._place.lost.reason)
+
+    def _step_down(self) -> None:
+        """Nothing of a lost term may stand in the way of the next one, whether or not it is released."""
+        if self._client.session_id == self.session_id and self._client.state is not State.CLOSED:
+            self._stepping_down = self._client.janitor.start(self._clear_away(), "step down")
 
     async def resign(self) -> None:
         """Give the leadership back."""
@@ -76,6 +85,12 @@ class Term(Grant):
             raise self.error() from None
 
     async def _remove(self) -> None:
+        if self._stepping_down is None:
+            await self._clear_away()
+        else:
+            await asyncio.wait([self._stepping_down])
+
+    async def _clear_away(self) -> None:
         self._place.lost.remove_callback(self._place_lost)
         if self._client.session_id == self.session_id:  # else the record has gone with its session
             await withdraw(self._client, self.path, self.token)
@@ -142,8 +157,23 @@ class AsyncElection:
         return Leader(node.value, node.stat.czxid)
 
     async def candidates(self) -> list[Contender]:
-        """Return the leader, or who is about to lead, and everybody who waits, in order."""
-        return await self._contest.contenders()
+        """Return the leader, or who is about to lead, and everybody who waits, in order.
+
+        Only the leader has a token, that of its term.
+        """
+        candidates = await self._contest.contenders()
+        try:
+            record = await self._client.get(self._record)
+        except NoNodeError:
+            return [replace(candidate, token=0) for candidate in candidates]
+        token, leader = record.stat.czxid, record.stat.ephemeral_owner
+        return [
+            replace(
+                candidate,
+                token=token if candidate.is_holder and candidate.session_id == leader else 0,
+            )
+            for candidate in candidates
+        ]
 
     async def observe(self) -> AsyncIterator[Leader | None]:
         """Yield who leads now, and then whenever that has changed."""

@@ -350,3 +350,19 @@ async def test_who_publishes_while_its_session_ends_has_lost(client: AsyncClient
     server.on_frame = expire_before_it_arrives
     with pytest.raises(LockLostError, match="session"):
         await term.set_value(b"new")
+
+
+@pytest.mark.parametrize("what", ["record", "place"])
+async def test_a_lost_term_keeps_nobody_from_leading_even_if_it_is_never_released(
+    connect: Connect, server: FakeServer, what: str
+) -> None:
+    former = await connect()
+    election = former.election(PATH, b"old")
+    term = await election.campaign()
+    (name,) = [name for name in server.names(PATH) if (name == "leader") == (what == "record")]
+    server.delete(f"{PATH}/{name}")
+    await term.wait_lost()
+    await eventually(lambda: server.names(PATH) == [])
+
+    async with election.lead(timeout=10):
+        assert await election.leader() is not None
