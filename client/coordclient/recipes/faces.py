@@ -114,6 +114,7 @@ class BlockingGrant(Generic[G]):
 
     @property
     def is_released(self) -> bool:
+        """Return whether it has been given back by us, which is not the same as lost."""
         return self._grant.is_released
 
     def check(self) -> None:
@@ -133,7 +134,9 @@ class BlockingGrant(Generic[G]):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        lost = self._grant.error() if self._grant.lost and not self._grant.is_released else None
+        # By the clock: after a stop of the process this thread may run before the loop has said so.
+        is_lost = not self._grant.is_released and self._grant.remaining <= 0
+        lost = self._grant.error() if is_lost else None
         self.release()
         if lost is not None and kind is None:
             raise lost

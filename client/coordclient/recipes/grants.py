@@ -11,7 +11,7 @@ import contextlib
 from types import TracebackType
 from typing import Self
 
-from coordclient import clock
+from coordclient import clock, forks
 from coordclient.callbacks import Callbacks
 from coordclient.errors import ClientClosedError, LockLostError, SessionExpiredError
 from coordclient.operations import Operations
@@ -24,7 +24,13 @@ NOT_VALID = float("-inf")
 
 
 class Loss(Signal):
-    """Whether a grant has been lost: true once it is, and then for good."""
+    """Whether a grant has been lost: true once it is, and then for good.
+
+    Also true in a child that was forked from the holder's process: the child does not hold it.
+    """
+
+    def __bool__(self) -> bool:
+        return super().__bool__() or self._generation != forks.generation()
 
 
 class Grant:
@@ -89,6 +95,7 @@ class Grant:
 
     @property
     def is_released(self) -> bool:
+        """Return whether it has been given back by us, which is not the same as lost."""
         return self._is_released
 
     @property
@@ -106,6 +113,8 @@ class Grant:
     def error(self) -> LockLostError:
         """Return the error that says how the grant was lost."""
         reason = self.lost.reason or "its session could not be renewed in time"
+        if self._client.is_forked:
+            reason = "this process was forked from the one that holds it"
         return LockLostError(f"{self.path} was lost: {reason}", path=self.path, token=self.token)
 
     async def wait_lost(self) -> None:
@@ -220,6 +229,9 @@ class Grant:
     ) -> None:
         body = self._body
         assert body is not None
+        if not self._is_released and clock.now() >= self.valid_until:
+            # The process was stopped, or the loop was blocked, and nobody had the time to say so.
+            self.lose("its session could not be renewed in time")
         self._body = None
         self.lost.remove_callback(self._cancel_body)
         if not self._has_cancelled_body:

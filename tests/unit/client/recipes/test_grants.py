@@ -8,7 +8,7 @@ import threading
 
 import pytest
 
-from coordclient import AsyncClient, Client
+from coordclient import AsyncClient, Client, LockLostError, clock
 from coordclient.recipes.grants import Loss
 from coordclient.recipes.lock import AsyncLock, Lock
 from coordclient.recipes.signals import Signal
@@ -198,6 +198,22 @@ async def test_a_waiter_whose_session_is_lost_delays_nobody() -> None:
             assert await lock.try_acquire() is not None
 
 
+async def test_a_body_that_outlasts_its_session_is_told_even_if_nobody_had_the_time_to_cancel_it(
+    client: AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The process was stopped, or the body blocked the loop: its end comes before the loss is noticed."""
+
+    async def work() -> None:
+        async with client.lock(PATH) as held:
+            much_later = held.valid_until + 1
+            monkeypatch.setattr(clock, "now", lambda: much_later)
+
+    with pytest.raises(LockLostError, match="not be renewed"):
+        await work()
+    monkeypatch.undo()
+    await client.sync()  # Nobody is cancelled any more.
+
+
 async def test_a_delay_is_a_number_of_seconds(client: AsyncClient) -> None:
     with pytest.raises(ValueError, match="lock_delay"):
         AsyncLock(client, PATH, lock_delay=-1)
@@ -251,3 +267,15 @@ def test_a_thread_is_called_back_when_the_lock_is_lost() -> None:
         held.lost.add_callback(late.set)
         assert late.wait(10)
         held.release()
+
+
+def test_a_thread_that_outlasts_its_session_is_told_at_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    def work(client: Client) -> None:
+        with client.lock(PATH) as held:
+            much_later = held.valid_until + 1
+            monkeypatch.setattr(clock, "now", lambda: much_later)
+
+    with Server() as server, Client(server.endpoints) as client:
+        with pytest.raises(LockLostError, match="renewed"):
+            work(client)
+        monkeypatch.undo()
