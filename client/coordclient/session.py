@@ -190,6 +190,8 @@ class SessionCore:
 
     def receive(self, frame: coordination_pb2.ServerFrame, now: float) -> None:
         """Take in one frame. Answers, events and changes of state are left in the outputs."""
+        if self._has_run_out(now):
+            return  # It came too late to renew what everybody has been told to take for lost.
         self._waiting_since = now
         self._unacknowledged_bytes += frame.ByteSize()
         try:
@@ -290,8 +292,7 @@ class SessionCore:
 
     def tick(self, now: float) -> None:
         """Do what the time has come for."""
-        if self.session_id and now >= self.valid_until:
-            self._lose(f"session {self.session_id:#x} could not be renewed in time")
+        self._has_run_out(now)
         if self.is_attached:
             self._renewal.tick(now)
             if now >= self._worry_at():
@@ -300,6 +301,13 @@ class SessionCore:
                 self.broken = f"member {self.member} did not answer a ping in time"
         for operation in self.pipeline.tick(now, is_attached=self.is_attached):
             self.abandon(operation)
+
+    def _has_run_out(self, now: float) -> bool:
+        """Give the session up if its time is over; return whether that was so."""
+        if not self.session_id or now < self.valid_until:
+            return False
+        self._lose(f"session {self.session_id:#x} could not be renewed in time")
+        return True
 
     def next_wakeup(self) -> float:
         """Return when `tick` must be called at the latest."""

@@ -6,6 +6,7 @@ import pytest
 
 from coordclient.errors import RequestTimeoutError
 from coordclient.pipeline import IN_FLIGHT_MAX
+from coordclient.states import State
 from coordproto.v1 import data_pb2
 from tests.unit.client.core_driver import TIMEOUT_S, CoreDriver, values
 
@@ -144,3 +145,26 @@ def test_operations_that_time_out_unsent_leave_nothing_behind(service: CoreDrive
     service.pass_time(2)
 
     assert service.core.pipeline.pending_count == 0
+
+
+def test_a_session_whose_time_is_over_cannot_be_renewed_any_more(attached: CoreDriver) -> None:
+    """Timers stand still while the machine sleeps, so an answer may come before anybody asks for the time.
+
+    Who holds something has seen by the clock that it is lost; it must not come to life again.
+    """
+    attached.pass_time(TIMEOUT_S / 3)
+    attached.now += TIMEOUT_S
+    attached.sent()
+    attached.say(pong=1)
+
+    assert attached.states() == [State.LOST]
+    assert attached.core.session_id == 0
+
+
+def test_nor_can_it_be_by_attaching_again(attached: CoreDriver) -> None:
+    attached.core.connection_lost()
+    attached.now += TIMEOUT_S
+    attached.begin_attach()
+    attached.accept()
+
+    assert attached.states() == [State.SUSPENDED, State.LOST]
