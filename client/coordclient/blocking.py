@@ -81,6 +81,10 @@ class BlockingOperations:
 
     @property
     def state(self) -> State:
+        """Return whether the client is CONNECTED, SUSPENDED, LOST or CLOSED at this moment. Asks nobody.
+
+        Before `connect` it is SUSPENDED; in a child that was forked it is CLOSED.
+        """
         return self.asynchronous.state
 
     @property
@@ -113,6 +117,7 @@ class BlockingOperations:
         self.asynchronous.add_listener(listener)
 
     def remove_listener(self, listener: Callback[State]) -> None:
+        """Call a listener no more. Idempotent."""
         self.asynchronous.remove_listener(listener)
 
     # -----------------------------------------------------------------------------------------

@@ -17,6 +17,7 @@ os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
 import grpc
 import grpc.aio
 
+from coordclient import forks
 from coordclient.errors import ConnectionLostError
 from coordproto.v1 import data_pb2
 
@@ -83,5 +84,6 @@ class Connection:
         try:
             await self._channel.close()
         finally:
+            forks.note_grpc()
             # gRPC lets go of the socket only when nobody refers to the call any more.
             del self._stream, self._channel

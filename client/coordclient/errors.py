@@ -26,7 +26,7 @@ class CoordError(Exception):
     may_have_been_applied: bool = False
 
     def __init__(self, message: str = "", *, path: str = "", code: int = 0) -> None:
-        super().__init__(message or self.__doc__ or type(self).__name__)
+        super().__init__(message or (self.__doc__ or type(self).__name__).partition("\n")[0])
         self.message = str(self.args[0])
         self.path = path
         self.code = code
@@ -184,15 +184,19 @@ class NotConnectedError(ClientStateError):
 
 
 class ClientClosedError(NotConnectedError):
-    """The client has been closed."""
+    """The client has been closed: make a new one."""
 
 
 class ForkedClientError(ClientStateError):
-    """The client was made before a fork and cannot be used in the child: make a new one there."""
+    """The client was made before a fork and cannot be used in the child: make a new one there.
+
+    A new one cannot connect either if clients, or anything else that uses gRPC, were connected at the time
+    of the fork: fork before that, or start the process by "spawn" or "forkserver".
+    """
 
 
 class WrongLoopError(ClientStateError):
-    """The client belongs to another event loop."""
+    """The client belongs to another event loop: use it where it was connected, or make one here."""
 
 
 # ---------------------------------------------------------------------------------------------

@@ -89,14 +89,26 @@ class Lifecycle:
 
     @property
     def state(self) -> State:
+        """Return whether the client is CONNECTED, SUSPENDED, LOST or CLOSED at this moment. Asks nobody.
+
+        Before `connect` it is SUSPENDED. In a child that was forked from the process of the client it is
+        CLOSED, since it is of no use there.
+        """
+        if self.is_forked:
+            return State.CLOSED
         if self._core is not None:
             return self._core.state
         return State.CLOSED if self._is_closed else State.SUSPENDED
 
     @property
+    def is_forked(self) -> bool:
+        """Return whether this process was forked after the client was made, which is of no use in it then."""
+        return self._generation != forks.generation()
+
+    @property
     def session_id(self) -> int:
-        """Return the id of the present session; 0 if there is none."""
-        return self._core.session_id if self._core is not None else 0
+        """Return the id of the present session; 0 if there is none, as in a child that was forked."""
+        return self._core.session_id if self._core is not None and not self.is_forked else 0
 
     @property
     def session_timeout(self) -> float:
@@ -106,7 +118,9 @@ class Lifecycle:
     @property
     def valid_until(self) -> float:
         """Return until when the session is certainly alive, on the clock of `coordclient.clock.now`."""
-        return self._core.valid_until if self._core is not None else -math.inf
+        if self._core is None or self.is_forked:
+            return -math.inf
+        return self._core.valid_until
 
     @property
     def is_session_valid(self) -> bool:
@@ -129,6 +143,7 @@ class Lifecycle:
             self._listeners[listener] = self.callbacks.subscriber(listener)
 
     def remove_listener(self, listener: Callback[State]) -> None:
+        """Call a listener no more. Idempotent."""
         self._listeners.pop(listener, None)
 
     def add_internal_listener(self, listener: Callable[[State], None]) -> None:
@@ -136,6 +151,7 @@ class Lifecycle:
         self._running_driver().add_listener(listener)
 
     def remove_internal_listener(self, listener: Callable[[State], None]) -> None:
+        """For recipes: take a listener of `add_internal_listener` back. Idempotent."""
         if self._driver is not None:
             self._driver.remove_listener(listener)
 
@@ -151,9 +167,12 @@ class Lifecycle:
 
         Raises:
             ConnectionLostError: No member could be reached in time; the message says why for the last one.
+                The client is closed then.
+            ForkedClientError: The client was made before a fork, or gRPC was in use at the time of the fork.
         """
         self._check_usable()
         if self._driver is None:
+            forks.check_grpc()
             self._loop = asyncio.get_running_loop()
             self._thread = get_ident()
             self._core = SessionCore(timeout_ms=self._session_timeout_ms, client_name=self.name)
@@ -196,11 +215,16 @@ class Lifecycle:
             driver.remove_listener(note)
 
     async def close(self) -> None:
-        """End the session and let everything go. Idempotent, bounded in time, safe in `finally`."""
+        """End the session and let everything go. Idempotent, bounded in time, safe in `finally`.
+
+        Raises:
+            WrongLoopError: The client belongs to another event loop, which is running: close it there.
+        """
         if self._is_closed:
             return
-        self._is_closed = True
         forks.check(self._generation)
+        self._check_loop()
+        self._is_closed = True
         try:
             await self.janitor.close()
         finally:
@@ -221,6 +245,15 @@ class Lifecycle:
         forks.check(self._generation)
         if self._is_closed:
             raise ClientClosedError
+        self._check_loop()
+
+    def _check_loop(self) -> None:
+        if (
+            self._loop is not None
+            and self._loop is not asyncio.get_running_loop()
+            and self._loop.is_running()
+        ):
+            raise WrongLoopError
 
     def _running_driver(self) -> SessionDriver:
         """Return the driver of a client that can be used here and now; raise what is wrong otherwise."""

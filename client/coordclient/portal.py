@@ -40,7 +40,10 @@ class Portal:
             raise ForkedClientError
         if threading.current_thread() is self._thread:
             work.close()
-            raise ClientStateError("a blocking call on the client's own event loop would never return")
+            raise ClientStateError(
+                "a blocking call on the client's own event loop would never return: make the callback a plain"
+                " function, which runs in a thread, or use `client.asynchronous` in it"
+            )
         if asyncio._get_running_loop() is not None:  # noqa: SLF001  # documented, and the one that does not raise
             work.close()
             raise ClientStateError(

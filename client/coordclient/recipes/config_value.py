@@ -145,10 +145,7 @@ class AsyncConfigValue(Generic[T]):
     @property
     def value(self) -> T:
         """Return the last good value; `default` if there is no node."""
-        if not self._following.is_started:
-            raise ClientStateError(
-                f"the value of {self.path} is not known: call start(), or use a `with` block"
-            )
+        self._following.check_started()
         return self._value
 
     @property
@@ -167,8 +164,13 @@ class AsyncConfigValue(Generic[T]):
         return self._error
 
     async def changed(self) -> T:
-        """Wait for the next change of the value, and return the new one."""
+        """Wait for the next change of the value, and return the new one. As long as it takes.
+
+        Raises:
+            ClientStateError: It was not started, or it is closed, also while this waits.
+        """
         self._following.check_open()
+        self._following.check_started()
         changes = self._changes
         await self._following.wait_until(lambda: self._changes != changes)
         return self._value

@@ -19,6 +19,7 @@ from typing import Final
 from coordclient.errors import (
     ClientStateError,
     CoordError,
+    ForkedClientError,
     InvalidPathError,
     NoNodeError,
     SessionExpiredError,
@@ -129,6 +130,13 @@ class Following:
             self._task.cancel()
             await asyncio.wait([self._task])
         self._announce([])
+
+    def check_started(self) -> None:
+        """Raise if nothing is known, or if nothing more will ever be: before `start`, and after a fork."""
+        if self._client.is_forked:
+            raise ForkedClientError
+        if not self.is_started:
+            raise ClientStateError(f"{self.path} is not followed yet: call start(), or use a `with` block")
 
     def check_open(self) -> None:
         """Raise why this follows no more, if so."""

@@ -13,7 +13,13 @@ from types import TracebackType
 from typing import Self
 
 from coordclient import clock
-from coordclient.errors import ClientClosedError, ClientStateError, NoInstanceError, RecipeTimeoutError
+from coordclient.errors import (
+    ClientClosedError,
+    ClientStateError,
+    ForkedClientError,
+    NoInstanceError,
+    RecipeTimeoutError,
+)
 from coordclient.operations import Operations
 from coordclient.portal import Portal
 from coordclient.recipes.service_instances import Instances, Selection
@@ -127,7 +133,8 @@ class AsyncServicePool:
     @property
     def is_stale(self) -> bool:
         """Return whether the view may be out of date: the service could not be reached since."""
-        return self.instances.is_stale or self._following is None or self._following.done()
+        is_over = self._following is None or self._following.done() or self._client.is_forked
+        return is_over or self.instances.is_stale
 
     @property
     def is_panicking(self) -> bool:
@@ -158,6 +165,8 @@ class AsyncServicePool:
         self._picker.report(instance, error)
 
     def _check_open(self) -> None:
+        if self._client.is_forked:
+            raise ForkedClientError
         if self._is_closed:
             raise ClientStateError(f"the pool of {self.name!r} is closed: make a new one")
         if self._following is None:

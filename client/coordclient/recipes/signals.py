@@ -11,7 +11,9 @@ import threading
 from collections.abc import Callable
 from functools import partial
 
+from coordclient import forks
 from coordclient.callbacks import Callbacks, Subscriber
+from coordclient.errors import ClientStateError
 from coordclient.portal import Portal
 
 logger = logging.getLogger("coordclient.recipes")
@@ -28,6 +30,7 @@ class Signal:
 
     def __init__(self) -> None:
         self.reason = ""
+        self._generation = forks.generation()
         self._event = threading.Event()
         self._callbacks: list[Callable[[], object]] = []
 
@@ -38,14 +41,27 @@ class Signal:
         return f"<{type(self).__name__}: {self.reason}>" if self else f"<{type(self).__name__}: not set>"
 
     def is_set(self) -> bool:
-        return self._event.is_set()
+        """Return whether it has happened. Asks nobody: cheap, from any thread. The same as `bool(signal)`."""
+        return bool(self)
 
     def wait(self, timeout: float | None = None) -> bool:
         """Block this thread until it is set, or `timeout` seconds are over; return whether it is.
 
         For threads. A coroutine that called this would stop its event loop: there are `wait_lost()` and
         `wait_revoke_requested()` for that.
+
+        Raises:
+            ClientStateError: In a running event loop, or in a child that was forked, where it may never be
+                set.
         """
+        if self._event.is_set() or timeout == 0:
+            return self._event.is_set()
+        forks.check(self._generation)
+        if asyncio._get_running_loop() is not None:  # noqa: SLF001  # documented, and the one that does not raise
+            raise ClientStateError(
+                "to block for a signal would stop the running event loop: await `happens()` there, or"
+                " `wait_lost()` and `wait_revoke_requested()` of what is held"
+            )
         return self._event.wait(timeout)
 
     def set(self, reason: str) -> None:
@@ -114,10 +130,15 @@ class BlockingSignal:
         return self._signal.reason
 
     def is_set(self) -> bool:
+        """Return whether it has happened. Asks nobody: cheap, from any thread. The same as `bool(signal)`."""
         return self._signal.is_set()
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Block this thread until it is set, or `timeout` seconds are over; return whether it is."""
+        """Block this thread until it is set, or `timeout` seconds are over; return whether it is.
+
+        Raises:
+            ClientStateError: In a running event loop, which this would stop; or in a child that was forked.
+        """
         return self._signal.wait(timeout)
 
     def add_callback(self, callback: Callable[[], object]) -> None:

@@ -80,14 +80,17 @@ class AsyncTreeCache:
 
     def get(self, path: str) -> Node | None:
         """Return a node, or None if there is none (or it lies outside of the subtree)."""
+        self._following.check_started()
         return self._following.mirror.nodes.get(path)
 
     def children(self, path: str) -> list[str]:
         """Return the names of a node's children, sorted; an empty list if it has none, or is not there."""
+        self._following.check_started()
         return self._following.mirror.children(path)
 
     def nodes(self) -> Mapping[str, Node]:
         """Return all nodes by path, as they are now: a copy that does not change."""
+        self._following.check_started()
         return MappingProxyType(dict(self._following.mirror.nodes))
 
     async def wait_for(self, zxid: int, *, timeout: float | None = None) -> None:
@@ -106,6 +109,7 @@ class AsyncTreeCache:
         so a slow reader costs no more memory than the subtree.
         """
         self._following.check_open()
+        self._following.check_started()
         reader = CacheChanges(self._following)
         self._readers.add(reader)
         return reader
