@@ -366,3 +366,16 @@ async def test_a_lost_term_keeps_nobody_from_leading_even_if_it_is_never_release
 
     async with election.lead(timeout=10):
         assert await election.leader() is not None
+
+
+async def test_candidates_show_the_token_of_the_term_and_none_before(
+    connect: Connect, server: FakeServer
+) -> None:
+    first, second = await connect(), await connect()
+    term = await first.election(PATH).campaign()
+    waiting = await candidate(second.election(PATH), server, 3)
+
+    assert [who.token for who in await first.election(PATH).candidates()] == [term.token, 0]
+    server.delete(RECORD)
+    assert [who.token for who in await first.election(PATH).candidates()] == [0, 0]
+    waiting.cancel()
