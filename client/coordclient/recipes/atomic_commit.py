@@ -13,9 +13,16 @@ import asyncio
 import inspect
 import uuid
 from collections.abc import Awaitable, Callable, Iterable
+from contextlib import suppress
 from typing import TypeVar
 
-from coordclient.errors import CoordError, InvalidArgumentError, RequestTimeoutError, SessionExpiredError
+from coordclient.errors import (
+    CoordError,
+    InvalidArgumentError,
+    OutcomeUnknownError,
+    RequestTimeoutError,
+    SessionExpiredError,
+)
 from coordclient.operations import Operations
 from coordclient.recipes.commit_ledger import Ledger, events_within
 from coordclient.recipes.commit_participant import Callbacks, CarryOut, Participation, Prepare
@@ -27,6 +34,7 @@ from coordclient.recipes.commit_records import (
     check_participants,
     pack_proposal,
 )
+from coordclient.recipes.contention import across_sessions
 from coordclient.recipes.faces import BlockingFace
 from coordclient.recipes.receipts import MissingFolderError, NotAppliedError, commit_with_receipt
 from coordclient.transactions import TransactionBuilder
@@ -83,6 +91,7 @@ class AsyncAtomicCommit:
             InvalidArgumentError: A name or the timeout makes no sense.
             RequestTimeoutError: The service could not be asked for `timeout` and the client's
                 `request_timeout` together; the proposal may be committed all the same.
+            OutcomeUnknownError: Somebody deleted the record of the proposal.
         """
         names = check_participants(participants, self.path)
         if not 0 < timeout <= TIMEOUT_SECONDS_MAX:
@@ -116,6 +125,7 @@ class AsyncAtomicCommit:
 
     async def _record(self, proposal_id: str, raw: bytes) -> None:
         def fill(transaction: TransactionBuilder) -> None:
+            transaction.check(self._layout.outcome(proposal_id), absent=True)  # It may be given up already.
             transaction.create(self._layout.proposal(proposal_id), raw)
 
         while True:
@@ -154,14 +164,11 @@ class AsyncAtomicCommit:
         return decision
 
     async def _give_up(self, proposal_id: str) -> None:
-        """Abort what nobody coordinates any more. If this fails, the participants do it later."""
-        try:
-            proposal = await self._ledger.read(proposal_id)
-            if proposal is not None and proposal.committed is None:
-                aborted = Decision(proposal_id, False, "its coordinator gave up", proposal.votes)
-                await self._ledger.decide(proposal, aborted)
-        except CoordError:
-            return
+        """Abort what nobody coordinates any more, in as many sessions as it takes.
+
+        If the client is closed before, the participants decide.
+        """
+        await across_sessions(lambda: self._ledger.abort(proposal_id, "its coordinator gave up"))
 
     # -----------------------------------------------------------------------------------------
     # The participant
@@ -203,9 +210,10 @@ class AsyncAtomicCommit:
         for proposal in await self.proposals():
             if proposal.committed is None:
                 now_ms = now_ms or await self._ledger.ask_time()
-                decision = await self._ledger.settle(proposal, now_ms)
-                if decision is not None:
-                    decided.append(decision)
+                with suppress(OutcomeUnknownError):  # Somebody removed the record.
+                    decision = await self._ledger.settle(proposal, now_ms)
+                    if decision is not None:
+                        decided.append(decision)
             elif proposal.is_finished:
                 await self._ledger.remove(proposal)
         return decided

@@ -92,6 +92,30 @@ class Ledger:
                 continue  # If ours was recorded, it is found there now.
             return decision
 
+    async def abort(self, proposal_id: str, reason: str) -> Decision:
+        """Abort a proposal, unless it is decided; one that is not recorded yet never will be.
+
+        Return the decision that counts.
+        """
+        while True:
+            proposal = await self.read(proposal_id)
+            aborted = Decision(proposal_id, False, reason, {} if proposal is None else proposal.votes)
+            if proposal is not None:
+                return await self.decide(proposal, aborted)
+            transaction = self._client.transaction(timeout=FOREVER)
+            transaction.check(self.layout.proposal(proposal_id), absent=True)
+            transaction.create(self.layout.outcome(proposal_id), pack_decision(aborted), ttl=OUTCOME_SECONDS)
+            try:
+                await commit(transaction)
+            except MissingFolderError:
+                await self.ensure()
+            except ChangedError:
+                # It has been recorded meanwhile, or it was decided and carried out before.
+                if await self._client.exists(self.layout.outcome(proposal_id), timeout=FOREVER) is not None:
+                    return await self.decision(proposal_id)
+            else:
+                return aborted
+
     async def decision(self, proposal_id: str) -> Decision:
         """Return what was decided on a proposal, also when it is finished and removed.
 

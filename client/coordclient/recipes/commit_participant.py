@@ -18,6 +18,7 @@ from coordclient.errors import (
     LockLostError,
     LockRevokedError,
     NoNodeError,
+    OutcomeUnknownError,
     SessionExpiredError,
 )
 from coordclient.operations import Operations
@@ -164,7 +165,8 @@ class Participation:
         for proposal_id in [known for known, deadline_ms in self._open.items() if deadline_ms <= now_ms]:
             proposal = await self._ledger.read(proposal_id)
             if proposal is not None and proposal.committed is None:
-                await self._ledger.settle(proposal, now_ms)
+                with contextlib.suppress(OutcomeUnknownError):  # Somebody removed the record.
+                    await self._ledger.settle(proposal, now_ms)
             self._news.add(proposal_id)
 
     def _seconds_until_overdue(self) -> float:
