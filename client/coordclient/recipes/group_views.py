@@ -65,8 +65,7 @@ class MemberTable:
     def reset(self, state: GroupState) -> None:
         """Take in what was read."""
         self._complete_zxid = state.zxid if state.stat is None else state.stat.pzxid
-        found = generation_of(state)
-        self._generation = max(self._generation, found) if found else self._generation
+        self._generation = generation_of(state)
         self._members = {node.path: node for node in state.children if is_member(node.stat)}
 
     def apply(self, event: Event) -> bool:
@@ -76,13 +75,15 @@ class MemberTable:
         if event.stat is None:
             return True
         if event.path == self._path:
-            self._generation = max(self._generation, event.stat.pzxid)
+            if event.zxid > self._complete_zxid:
+                self._generation = max(self._generation, event.stat.pzxid)
         elif event.path.rpartition("/")[0] == self._path:
             self._child_changed(event, event.stat)
         return True
 
     def _child_changed(self, event: Event, stat: Stat) -> None:
-        self._generation = max(self._generation, event.zxid)
+        if event.zxid > self._complete_zxid:  # Else it is in the generation, unless all of it has gone since.
+            self._generation = max(self._generation, event.zxid)
         known = self._members.get(event.path)
         if event.type is EventType.CHANGED:
             if known is not None and known.stat.czxid == stat.czxid and known.stat.mzxid < stat.mzxid:

@@ -113,7 +113,7 @@ def test_a_group_that_is_made_anew_has_a_larger_generation() -> None:
     made.apply(Event(EventType.DELETED, PATH, 7, b"", group_node(6)))
     assert made.is_empty
     made.reset(GroupState(8, None, []))
-    assert seen(made) == ([], 6)
+    assert seen(made) == ([], 0)
     made.apply(Event(EventType.CREATED, PATH, 9, b"", stat(9, owner=0)))
     made.apply(joined(member("a", 10)))
 
@@ -122,3 +122,17 @@ def test_a_group_that_is_made_anew_has_a_larger_generation() -> None:
 
 def test_a_gap_in_the_events_asks_for_a_read() -> None:
     assert not table(5, 5).apply(Event(EventType.RESYNC, PATH, 9))
+
+
+def test_a_group_that_has_gone_unseen_does_not_keep_the_generation_of_its_members() -> None:
+    """Another process has seen the members at that generation; what has happened since may come yet."""
+    made = table(5, 5, member("a", 5))
+    made.reset(GroupState(9, None, []))
+    assert made.view() == view_of(GroupState(9, None, []))
+    for news in (
+        joined(member("a", 5)),
+        left(member("a", 5), 6),
+        Event(EventType.DELETED, PATH, 8, b"", group_node(6)),
+    ):
+        assert made.apply(news)
+        assert seen(made) == ([], 0)
