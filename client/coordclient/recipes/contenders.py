@@ -101,6 +101,16 @@ def new_name_prefix(kind: str) -> str:
     return f"{uuid.uuid4().hex}-{kind}-"
 
 
+def name_as(kind: str, name: str) -> str:
+    """Return the name of a contender when it changes its kind.
+
+    It sorts where the old one did: a long list is read in pages, in the order of the names, and whoever
+    changes meanwhile must not slip from a page that comes into one that was read.
+    """
+    unique, _, number = name.split("-")
+    return f"{unique}-{kind}-{number}"
+
+
 def position_of(name: str) -> Position | None:
     """Return what a name says; None for a node that is no contender."""
     match = _NAME.match(name)

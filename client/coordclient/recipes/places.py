@@ -20,7 +20,7 @@ from coordclient.operations import Operations
 from coordclient.recipes.contenders import (
     Details,
     last_part,
-    new_name_prefix,
+    name_as,
     position_of,
     read_details,
     token_of,
@@ -111,8 +111,8 @@ class Place(Grant):
         """
         if self.lost:
             raise self.error()
-        root, _, name = self.path.rpartition("/")
-        path = f"{root}/{new_name_prefix(kind)}{name.rpartition('-')[2]}"
+        root = self.path.rpartition("/")[0]
+        path = f"{root}/{name_as(kind, self.position.name)}"
         details = replace(self.details, is_marked=linger > 0, revocation=None, token=token)
         transaction = self._client.transaction(timeout=FOREVER)
         if if_unchanged is not None:

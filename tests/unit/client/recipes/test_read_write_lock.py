@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from types import SimpleNamespace
+from typing import Any
+from uuid import UUID
 
 import pytest
 
@@ -16,6 +19,7 @@ from coordclient import (
     LockLostError,
     LockTimeoutError,
 )
+from coordclient.recipes import contenders
 from coordclient.recipes.grants import Grant
 from coordclient.recipes.read_write_lock import (
     AsyncReadHandle,
@@ -445,3 +449,48 @@ def test_threads_have_both_sides() -> None:
         with lock.read() as outer, lock.read() as inner:
             assert outer.guard == inner.guard
         assert lock.contenders() == []
+
+
+async def test_a_writer_that_becomes_a_reader_is_not_overlooked_in_a_long_queue(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A long queue is read in pages: who changes sides must not slip into a page that was read already."""
+    unique = ["f" * 32, "e" * 32, "0" * 32]
+    names = SimpleNamespace(uuid4=lambda: UUID(hex=unique.pop(0)))
+    monkeypatch.setattr(contenders, "uuid", names)
+    async with (
+        running_server() as server,
+        AsyncClient(server.endpoints) as holder,
+        AsyncClient(server.endpoints) as other,
+    ):
+        held = await lock_of(holder).write().acquire()
+        waiting = asyncio.create_task(lock_of(other).write().acquire())
+        while len(await lock_of(holder).contenders()) < 2:
+            await holder.sync()
+        await _crowd(holder, 1100)
+        now_reading: list[AsyncReadHandle] = []
+        read_page = other._read_by
+
+        async def downgrade_between_pages(*arguments: Any) -> data_pb2.ReadResult:
+            page = await read_page(*arguments)
+            if page.children.more and not now_reading:
+                now_reading.append(await held.downgrade())
+            return page
+
+        monkeypatch.setattr(other, "_read_by", downgrade_between_pages)
+        await holder.set(held.path, b"{}")  # The writer that waits looks again.
+        await eventually(lambda: now_reading)
+        for _ in range(10):
+            await other.sync()
+        assert not waiting.done(), "there is a reader"
+
+        await now_reading[0].release()
+        assert (await waiting).token > now_reading[0].token
+
+
+async def _crowd(client: AsyncClient, count: int) -> None:
+    """Have many readers come after all others, between them in the order of the names."""
+    for first in range(0, count, 100):
+        async with client.transaction() as readers:
+            for number in range(first, first + 100):
+                readers.create(f"{PATH}/{number + 16**30:032x}-read-{number + 10:010}")
