@@ -56,7 +56,8 @@ class Announcement:
         self.value = value
         self._client = client
         self._taken = taken
-        self._announced: bytes | None = None  # what the node holds, as far as we know
+        self._announced: bytes | None = None  # what the node holds, or held last, as far as we know
+        self._refused: bytes | None = None  # with this the node could not be made
         self._czxid = 0
         self._session_id = 0
         self._own_sessions: set[int] = set()  # what one of them left, now lost, is ours to replace
@@ -236,13 +237,19 @@ class Announcement:
 
     async def _create(self) -> None:
         value = self.value
+        if value == self._refused and self._announced is not None:
+            value = self._announced  # Better the last good one than none.
         try:
             created = await self._client.create_node(self.path, value, ephemeral=True, timeout=FOREVER)
         except NoNodeError:
             await self._ensure_directory()
         except NodeExistsError:
             await self._remove_former()
+        except RequestError:
+            self._refused = value
+            raise
         else:
+            self._refused = None
             if self._czxid:
                 logger.info("%s is announced again", self.path)
             self._watch_with(None)
@@ -322,6 +329,9 @@ class Announcement:
                 await self._news.wait()
         except SessionExpiredError:
             return
+        except RequestError as error:
+            logger.warning("%s cannot be watched, looking again soon: %s", self.path, error)
+            await asyncio.sleep(PAUSE_SECONDS)
         finally:
             self._client.cancel_watch(record)
 

@@ -10,7 +10,7 @@ from coordclient import AsyncClient, InvalidArgumentError, LimitExceededError, S
 from coordclient.errors import MemberNameTakenError, RecipeTimeoutError
 from coordclient.recipes import registrations
 from coordclient.recipes.registrations import Announcement
-from coordproto.v1 import coordination_pb2
+from coordproto.v1 import coordination_pb2, data_pb2
 from tests.unit.client.conftest import Connect
 from tests.unit.client.eventually import eventually
 from tests.unit.client.fake_server import Code, FakeServer
@@ -321,3 +321,55 @@ async def test_a_node_that_nobody_owns_is_not_removed_by_one_who_began_without_a
     with pytest.raises(MemberNameTakenError):
         await opening
     assert value_on(server) == b"of an operator"
+
+
+async def test_a_value_that_is_refused_in_the_next_session_does_not_keep_us_away(
+    connect: Connect, server: FakeServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was asked for when nobody could say that it is too large."""
+    monkeypatch.setattr(registrations, "PAUSE_SECONDS", 0.001)
+    client = await connect(session_timeout=0.5)
+    ours = announcement(client)
+    await ours.open()
+    create, change = server.tree._create, server.tree._set
+
+    def limited_create(message: data_pb2.Create, session_id: int) -> data_pb2.Created:
+        if len(message.value) > 1:
+            raise RefusedError(Code.LIMIT_EXCEEDED, PATH)
+        return create(message, session_id)
+
+    def limited_set(message: data_pb2.Set) -> data_pb2.Stat:
+        if len(message.value) > 1:
+            raise RefusedError(Code.LIMIT_EXCEEDED, PATH)
+        return change(message)
+
+    monkeypatch.setattr(server.tree, "_create", limited_create)
+    monkeypatch.setattr(server.tree, "_set", limited_set)
+    await give_up_session(client, server)
+    await ours.update(b"too large")
+    server.refuse_attaches.clear()
+    await eventually(lambda: ours.is_announced and ours.value == b"1")
+    await ours.update(b"2")
+
+    assert value_on(server) == b"2"
+
+
+async def test_one_who_may_not_watch_who_has_the_path_looks_again(
+    client: AsyncClient, server: FakeServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(registrations, "PAUSE_SECONDS", 0.001)
+    server.set(PATH, b"other")
+    refused: list[str] = []
+
+    async def refuse(path: str, *_: object, **__: object) -> None:
+        refused.append(path)
+        raise LimitExceededError("a session may have so many watches", path=path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(client, "exists_with", refuse)
+        opening = asyncio.create_task(announcement(client).open(None))
+        await eventually(lambda: refused)
+    server.delete(PATH)
+    await opening
+
+    assert value_on(server) == b"1"
