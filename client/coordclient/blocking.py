@@ -54,7 +54,7 @@ class BlockingOperations:
 
     @property
     def portal(self) -> Portal:
-        """For recipes: the way to the event loop."""
+        """For recipes: the way to the event loop that all blocking clients of a process share."""
         if self._portal is None:
             self._portal = shared_portal()
         return self._portal
@@ -89,22 +89,25 @@ class BlockingOperations:
 
     @property
     def session_id(self) -> int:
-        """Return the id of the present session; 0 if there is none."""
+        """Return the id of the present session; 0 if there is none, as in a child that was forked."""
         return self.asynchronous.session_id
 
     @property
     def session_timeout(self) -> float:
-        """Return the session timeout in seconds, as the service granted it."""
+        """Return the session timeout in seconds, as the service granted it; before that, as asked for."""
         return self.asynchronous.session_timeout
 
     @property
     def valid_until(self) -> float:
-        """Return until when the session is certainly alive, on the clock of `coordclient.clock.now`."""
+        """Return until when the session is certainly alive, in seconds of `coordclient.clock.now()`.
+
+        Minus infinity if there is none. Each renewal moves it on; it counts from when that was sent.
+        """
         return self.asynchronous.valid_until
 
     @property
     def member(self) -> str:
-        """Return the name of the member that the client was last attached to."""
+        """Return the name of the member that the client was last attached to; empty before the first time."""
         return self.asynchronous.member
 
     @property
@@ -137,7 +140,15 @@ class BlockingOperations:
         guard: Guard | None = None,
         timeout: float | None = None,
     ) -> str:
-        """Create a node and return its path. See `AsyncClient.create`."""
+        """Create a node and return its path, which for a sequential one ends with its number.
+
+        The arguments are those of `AsyncClient.create`; `ttl` and `linger` are in seconds.
+
+        Raises:
+            NodeExistsError: There is such a node.
+            NoNodeError: The parent is missing, and `parents` was not asked for.
+            GuardFailedError: The grant that was given as `guard` is gone.
+        """
         created = self.create_node(
             path,
             value,
@@ -166,7 +177,7 @@ class BlockingOperations:
         guard: Guard | None = None,
         timeout: float | None = None,
     ) -> Created:
-        """Create a node like `create`, and return its path and stat."""
+        """Create a node like `create`, and return its path and stat, as `Created`; same errors."""
         return self.portal.run(
             self.asynchronous.create_node(
                 path,
@@ -191,7 +202,16 @@ class BlockingOperations:
         guard: Guard | None = None,
         timeout: float | None = None,
     ) -> Stat:
-        """Set a node's value; with `version` only if that is its present version."""
+        """Set a node's value, and return its new stat; with `version` only if that is its present version.
+
+        Applied exactly once while the session lives, however often the connection is lost meanwhile.
+
+        Raises:
+            NoNodeError: There is no such node.
+            BadVersionError: It has another version; the error has `expected` and `actual`.
+            GuardFailedError: The grant that was given as `guard` is gone.
+            LimitExceededError: The value is too large: 1 MiB is the default limit.
+        """
         return self.portal.run(
             self.asynchronous.set(path, value, version=version, guard=guard, timeout=timeout)
         )
@@ -206,7 +226,14 @@ class BlockingOperations:
         guard: Guard | None = None,
         timeout: float | None = None,
     ) -> int:
-        """Delete a node, with `recursive` and all below it at once; return how many nodes went."""
+        """Delete a node, with `recursive` and all below it at once; return how many nodes went.
+
+        Raises:
+            NoNodeError: There is no such node; with `missing_ok` the answer is 0 instead.
+            BadVersionError: `version` is given, and is not the present one.
+            NotEmptyError: It has children, and `recursive` was not asked for.
+            GuardFailedError: The grant that was given as `guard` is gone.
+        """
         return self.portal.run(
             self.asynchronous.delete(
                 path,
@@ -219,7 +246,7 @@ class BlockingOperations:
         )
 
     def ensure_path(self, path: str, *, timeout: float | None = None) -> None:
-        """Make sure that a node exists, and its ancestors."""
+        """Make sure that a node and its ancestors exist: empty ones are made, what is there stays."""
         self.portal.run(self.asynchronous.ensure_path(path, timeout=timeout))
 
     def transaction(self, *, guard: Guard | None = None, timeout: float | None = None) -> Transaction:
@@ -239,7 +266,14 @@ class BlockingOperations:
         min_zxid: int = 0,
         timeout: float | None = None,
     ) -> Node:
-        """Return a node. `watch` is called once, when it is set or deleted."""
+        """Return a node: `path`, `value` and `stat`. `watch` is called once, when it is set or deleted.
+
+        Linearizable unless `consistency` asks for less. `min_zxid`: as new as this transaction, at least.
+
+        Raises:
+            NoNodeError: There is no such node; no watch was set.
+            RequestTimeoutError: Nobody answered in `timeout` seconds.
+        """
         return self.portal.run(
             self.asynchronous.get(
                 path, watch=watch, consistency=consistency, min_zxid=min_zxid, timeout=timeout
@@ -286,7 +320,13 @@ class BlockingOperations:
         min_zxid: int = 0,
         timeout: float | None = None,
     ) -> list[Node]:
-        """Return the children with their values and stats, sorted by name."""
+        """Return the children with their values and stats, as a list of `Node`, sorted by name.
+
+        A long list comes in pages: each node is as new as the call, but not all are of one moment.
+
+        Raises:
+            NoNodeError: There is no such node.
+        """
         return self.portal.run(
             self.asynchronous.get_children_nodes(
                 path, consistency=consistency, min_zxid=min_zxid, timeout=timeout
@@ -294,7 +334,10 @@ class BlockingOperations:
         )
 
     def sync(self, *, timeout: float | None = None) -> int:
-        """Return the newest transaction: a linearizable read of nothing."""
+        """Return the newest transaction (a zxid) at a moment after this call: a linearizable read of nothing.
+
+        What another client had been told to be done before is visible to every read with this `min_zxid`.
+        """
         return self.portal.run(self.asynchronous.sync(timeout=timeout))
 
     def history(
@@ -305,7 +348,10 @@ class BlockingOperations:
         follow: bool = False,
         timeout: float | None = None,
     ) -> Iterator[Event]:
-        """Iterate over the recorded changes. See `AsyncClient.history`."""
+        """Iterate over the recorded changes of a path and all below it, in order. See `AsyncClient.history`.
+
+        With `follow` it does not end: it waits for new changes. HistoryTrimmedError: `since` is too long ago.
+        """
         feed = self.asynchronous.history(path, since=since, follow=follow, timeout=timeout)
         return iterate(self.portal, feed)
 
@@ -348,7 +394,12 @@ class Transaction(TransactionBuilder):
         self._commit = commit
 
     def commit(self) -> list[OperationResult]:
-        """Carry the transaction out. See `AsyncTransaction.commit`."""
+        """Carry the transaction out, all or nothing, and return the answers of the branch that was taken.
+
+        Raises:
+            TransactionError: An operation failed; nothing changed. `failed_index` and `cause` say why.
+            CompareFailedError: The compares did not hold, and there is nothing in `otherwise`.
+        """
         return self._portal.run(self._commit(self))
 
     def __enter__(self) -> Self:
@@ -374,6 +425,7 @@ class Watch:
 
     @property
     def path(self) -> str:
+        """Return what is watched, as this client names it."""
         return self._stream.path
 
     @property
@@ -387,7 +439,7 @@ class Watch:
         return self
 
     def close(self) -> None:
-        """End the stream. Idempotent."""
+        """End the stream: whoever iterates over it comes to the end. Idempotent, from any thread."""
         self._portal.run(self._stream.close())
 
     def __iter__(self) -> Self:

@@ -54,7 +54,7 @@ class Client(BlockingOperations):
         return Semaphore(self, path, permits, timeout=timeout, lock_delay=lock_delay)
 
     def election(self, path: str, value: bytes = b"") -> Election:
-        """Return the election at a path; `value` is published when we lead."""
+        """Return the election at a path; `value`, an address for example, is published when we lead."""
         return Election(self, path, value)
 
     def barrier(self, path: str) -> Barrier:
@@ -68,11 +68,11 @@ class Client(BlockingOperations):
     def counter(
         self, path: str, *, initial: int = 0, minimum: int | None = None, maximum: int | None = None
     ) -> Counter:
-        """Return the counter at a path; what is added is counted exactly once."""
+        """Return the counter at a path; what is added is counted once, between `minimum` and `maximum`."""
         return Counter(self, path, initial=initial, minimum=minimum, maximum=maximum)
 
     def queue(self, path: str) -> Queue:
-        """Return the queue at a path; an item is taken for good."""
+        """Return the queue at a path; who gets an item takes it for good, unlike in a `work_queue`."""
         return Queue(self, path)
 
     def work_queue(self, path: str, *, attempts_max: int = ATTEMPTS_MAX) -> WorkQueue:
@@ -125,5 +125,5 @@ class Client(BlockingOperations):
 
     @cached_property
     def services(self) -> ServiceRegistry:
-        """The service registry."""
+        """The service registry of this client: `register`, `discover`, `watch`, `names` and `pool`."""
         return ServiceRegistry(self)

@@ -51,7 +51,7 @@ class AsyncClient(Operations):
         return AsyncSemaphore(self, path, permits, timeout=timeout, lock_delay=lock_delay)
 
     def election(self, path: str, value: bytes = b"") -> AsyncElection:
-        """Return the election at a path; `value` is published when we lead."""
+        """Return the election at a path; `value`, an address for example, is published when we lead."""
         return AsyncElection(self, path, value)
 
     def barrier(self, path: str) -> AsyncBarrier:
@@ -65,11 +65,11 @@ class AsyncClient(Operations):
     def counter(
         self, path: str, *, initial: int = 0, minimum: int | None = None, maximum: int | None = None
     ) -> AsyncCounter:
-        """Return the counter at a path; what is added is counted exactly once."""
+        """Return the counter at a path; what is added is counted once, between `minimum` and `maximum`."""
         return AsyncCounter(self, path, initial=initial, minimum=minimum, maximum=maximum)
 
     def queue(self, path: str) -> AsyncQueue:
-        """Return the queue at a path; an item is taken for good."""
+        """Return the queue at a path; who gets an item takes it for good, unlike in a `work_queue`."""
         return AsyncQueue(self, path)
 
     def work_queue(self, path: str, *, attempts_max: int = ATTEMPTS_MAX) -> AsyncWorkQueue:
@@ -122,5 +122,5 @@ class AsyncClient(Operations):
 
     @cached_property
     def services(self) -> AsyncServiceRegistry:
-        """The service registry."""
+        """The service registry of this client: `register`, `discover`, `watch`, `names` and `pool`."""
         return AsyncServiceRegistry(self)

@@ -112,12 +112,15 @@ class Lifecycle:
 
     @property
     def session_timeout(self) -> float:
-        """Return the session timeout in seconds, as the service granted it."""
+        """Return the session timeout in seconds, as the service granted it; before that, as asked for."""
         return self._core.timeout_s if self._core is not None else self._session_timeout_ms / 1000
 
     @property
     def valid_until(self) -> float:
-        """Return until when the session is certainly alive, on the clock of `coordclient.clock.now`."""
+        """Return until when the session is certainly alive, in seconds of `coordclient.clock.now()`.
+
+        Minus infinity if there is none. Each renewal moves it on; it counts from when that was sent.
+        """
         if self._core is None or self.is_forked:
             return -math.inf
         return self._core.valid_until
@@ -129,7 +132,7 @@ class Lifecycle:
 
     @property
     def member(self) -> str:
-        """Return the name of the member that the client was last attached to."""
+        """Return the name of the member that the client was last attached to; empty before the first time."""
         return self._core.member if self._core is not None else ""
 
     @property

@@ -59,7 +59,7 @@ class Operations(Lifecycle):
     # Paths
 
     def full_path(self, path: str) -> str:
-        """Return the path as the service knows it."""
+        """Return the path as the service knows it: with the namespace of this client before it."""
         if not self.namespace:
             return path
         if not path.startswith("/"):
@@ -67,12 +67,13 @@ class Operations(Lifecycle):
         return self.namespace if path == "/" else self.namespace + path
 
     def relative_path(self, path: str) -> str:
-        """Return the path as this client knows it."""
+        """Return the path as this client knows it: without its namespace."""
         if not self.namespace or not path.startswith(self.namespace):
             return path
         return path[len(self.namespace) :] or "/"
 
     def relative_event(self, event: Event) -> Event:
+        """For recipes: an event with the path as this client names it, without the namespace."""
         return replace(event, path=self.relative_path(event.path)) if self.namespace else event
 
     def _error(self, answer: Answer) -> CoordError:
@@ -106,6 +107,13 @@ class Operations(Lifecycle):
                 takes its place in the same transaction, and is removed so many seconds later.
             parents: Create missing ancestors too, in the same transaction.
             guard: A held lock, a term, or `(path, czxid)`: refused if that is gone.
+
+        Raises:
+            NodeExistsError: There is such a node.
+            NoNodeError: The parent is missing, and `parents` was not asked for.
+            NoChildrenForEphemeralsError: The parent is ephemeral.
+            GuardFailedError: The grant that was given as `guard` is gone.
+            LimitExceededError: The value or the path is too large, or the session has too many ephemeral nodes.
         """
         created = await self.create_node(
             path,
@@ -135,7 +143,7 @@ class Operations(Lifecycle):
         guard: Guard | None = None,
         timeout: float | None = None,
     ) -> Created:
-        """Create a node like `create`, and return its path and stat."""
+        """Create a node like `create`, and return its path and stat, as `Created`; same errors."""
         mode = create_mode(
             ephemeral=ephemeral, sequential=sequential, container=container, ttl=ttl, linger=linger
         )
@@ -156,7 +164,16 @@ class Operations(Lifecycle):
         guard: Guard | None = None,
         timeout: float | None = None,
     ) -> Stat:
-        """Set a node's value; with `version` only if that is its present version."""
+        """Set a node's value, and return its new stat; with `version` only if that is its present version.
+
+        Applied exactly once while the session lives, however often the connection is lost meanwhile.
+
+        Raises:
+            NoNodeError: There is no such node.
+            BadVersionError: It has another version; the error has `expected` and `actual`.
+            GuardFailedError: The grant that was given as `guard` is gone.
+            LimitExceededError: The value is too large: 1 MiB is the default limit.
+        """
         write = data_pb2.Write()
         fill_set(write.set, self.full_path(path), value, version)
         return stat_from_wire((await self._write(write, guard, timeout)).set)
@@ -171,7 +188,14 @@ class Operations(Lifecycle):
         guard: Guard | None = None,
         timeout: float | None = None,
     ) -> int:
-        """Delete a node, with `recursive` and all below it at once; return how many nodes went."""
+        """Delete a node, with `recursive` and all below it at once; return how many nodes went.
+
+        Raises:
+            NoNodeError: There is no such node; with `missing_ok` the answer is 0 instead.
+            BadVersionError: `version` is given, and is not the present one.
+            NotEmptyError: It has children, and `recursive` was not asked for.
+            GuardFailedError: The grant that was given as `guard` is gone.
+        """
         write = data_pb2.Write()
         fill_delete(write.delete, self.full_path(path), version, recursive=recursive)
         try:
@@ -182,7 +206,7 @@ class Operations(Lifecycle):
             return 0
 
     async def ensure_path(self, path: str, *, timeout: float | None = None) -> None:
-        """Make sure that a node exists, and its ancestors."""
+        """Make sure that a node and its ancestors exist: empty ones are made, what is there stays."""
         try:
             await self.create(path, parents=True, timeout=timeout)
         except NodeExistsError:
@@ -233,7 +257,14 @@ class Operations(Lifecycle):
         min_zxid: int = 0,
         timeout: float | None = None,
     ) -> Node:
-        """Return a node. `watch` is called once, when it is set or deleted."""
+        """Return a node: `path`, `value` and `stat`. `watch` is called once, when it is set or deleted.
+
+        Linearizable unless `consistency` asks for less. `min_zxid`: as new as this transaction, at least.
+
+        Raises:
+            NoNodeError: There is no such node; no watch was set.
+            RequestTimeoutError: Nobody answered in `timeout` seconds.
+        """
         read = coordination_pb2.Read()
         read.get.path = self.full_path(path)
         record = self._one_shot(path, ONCE_DATA, watch)
@@ -304,7 +335,13 @@ class Operations(Lifecycle):
         min_zxid: int = 0,
         timeout: float | None = None,
     ) -> list[Node]:
-        """Return the children with their values and stats, sorted by name."""
+        """Return the children with their values and stats, as a list of `Node`, sorted by name.
+
+        A long list comes in pages: each node is as new as the call, but not all are of one moment.
+
+        Raises:
+            NoNodeError: There is no such node.
+        """
         nodes: list[Node] = []
         async for page in self._pages(path, None, consistency, min_zxid, timeout, with_nodes=True):
             for message in page.nodes:
@@ -350,7 +387,10 @@ class Operations(Lifecycle):
             record = None
 
     async def sync(self, *, timeout: float | None = None) -> int:
-        """Return the newest transaction: a linearizable read of nothing."""
+        """Return the newest transaction (a zxid) at a moment after this call: a linearizable read of nothing.
+
+        What another client had been told to be done before is visible to every read with this `min_zxid`.
+        """
         read = coordination_pb2.Read(sync=data_pb2.Sync())
         return (await self._read(read, LINEARIZABLE, 0, timeout, None)).zxid
 
@@ -430,6 +470,7 @@ class Operations(Lifecycle):
         )
 
     async def set_stream(self, record: WatchRecord, *, timeout: float | None) -> int:
+        """For streams: set the watch of a record; return the transaction after which it sees everything."""
         core = self._running_driver().core
         core.watches.add(record)
         read = coordination_pb2.Read(watch=record.message())
@@ -439,6 +480,7 @@ class Operations(Lifecycle):
         return answer.zxid if record.since is None else record.since
 
     def cancel_watch(self, record: WatchRecord) -> None:
+        """For recipes: take a watch of `one_shot` back. Idempotent, and does not wait for the service."""
         if self._driver is not None and self._core is not None:
             self._core.cancel_watch(record)
             self._driver.wake()

@@ -67,7 +67,7 @@ class Branch:
         linger: float = 0.0,
         parents: bool = False,
     ) -> None:
-        """Create a node; answers `Created(path, stat)`."""
+        """Create a node, with the options of `AsyncClient.create`; answers `Created(path, stat)`."""
         mode = create_mode(
             ephemeral=ephemeral, sequential=sequential, container=container, ttl=ttl, linger=linger
         )
@@ -75,11 +75,11 @@ class Branch:
         fill_create(self._add().create, full_path, value, mode=mode, ttl=ttl, parents=parents, linger=linger)
 
     def set(self, path: str, value: bytes, *, version: int | None = None) -> None:
-        """Set a value; answers the new `Stat`."""
+        """Set a node's value, with `version` only if that is its present version; answers the new `Stat`."""
         fill_set(self._add().set, self._full_path(path), value, version)
 
     def delete(self, path: str, *, version: int | None = None, recursive: bool = False) -> None:
-        """Delete a node; answers `Deleted(count)`."""
+        """Delete a node, with `recursive` and all below it; answers `Deleted(count)`, how many nodes went."""
         fill_delete(self._add().delete, self._full_path(path), version, recursive=recursive)
 
     def check(
@@ -99,11 +99,11 @@ class Branch:
         self._add().get.path = self._full_path(path)
 
     def exists(self, path: str) -> None:
-        """Answers the `Stat`, or None."""
+        """Look whether a node exists at this point of the transaction; answers its `Stat`, or None."""
         self._add().exists.path = self._full_path(path)
 
     def get_children(self, path: str) -> None:
-        """Answers the names of the first page of children."""
+        """Read the names of a node's children, sorted; answers the first page of them, as a list."""
         self._add().list_children.path = self._full_path(path)
 
 
@@ -145,7 +145,7 @@ class TransactionBuilder(Branch):
         self._compares.append(compare)
 
     def message(self) -> data_pb2.Transaction:
-        """Return the request; a transaction is committed once."""
+        """For the client: the request. ClientStateError the second time: a transaction is committed once."""
         if self.is_committed:
             raise ClientStateError("this transaction has been committed already; begin a new one")
         self.is_committed = True
@@ -154,6 +154,7 @@ class TransactionBuilder(Branch):
         )
 
     def is_empty(self) -> bool:
+        """Return whether there is nothing to commit; the end of a `with` commits no empty transaction."""
         return not self.operations and not self._compares
 
     def take(self, succeeded: bool, results: list[OperationResult]) -> list[OperationResult]:

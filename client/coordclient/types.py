@@ -52,6 +52,14 @@ class Stat:
 
 @dataclass(frozen=True, slots=True)
 class Node:
+    """A node as it was read.
+
+    Attributes:
+        path: As this client names it, without its namespace.
+        value: At most 1 MiB, unless the service has another limit.
+        stat: Its versions, times, and the session that it belongs to.
+    """
+
     path: str
     value: bytes
     stat: Stat

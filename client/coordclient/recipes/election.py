@@ -65,7 +65,7 @@ class Term(Grant):
             self._stepping_down = self._client.janitor.start(self._clear_away(), "step down")
 
     async def resign(self) -> None:
-        """Give the leadership back."""
+        """Give the leadership back: the next candidate leads. Idempotent; the same as `release`."""
         await self.release()
 
     async def set_value(self, value: bytes) -> None:
@@ -278,7 +278,7 @@ class LeaderTerm(BlockingGrant[Term]):
         self._portal.run(self._grant.set_value(value))
 
     def resign(self) -> None:
-        """Give the leadership back."""
+        """Give the leadership back: the next candidate leads. Idempotent; the same as `release`."""
         self.release()
 
 
@@ -287,6 +287,9 @@ class Election:
 
     A thread cannot be cancelled: when the term is lost, `term.lost` is set and its callbacks are called,
     `term.check()` raises, and LockLostError comes out at the end of `with`.
+
+    While the connection is SUSPENDED candidates keep their place and the leader its office until
+    `term.valid_until`; when the session is LOST, so is the term, and a candidate queues again.
     """
 
     def __init__(self, client: BlockingFace, path: str, value: bytes = b"") -> None:

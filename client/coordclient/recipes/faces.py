@@ -84,12 +84,12 @@ class BlockingGrant(Generic[G]):
 
     @property
     def path(self) -> str:
-        """Return the node that stands for the grant."""
+        """Return the path of the node that stands for the grant. Who deletes it takes the grant away."""
         return self._grant.path
 
     @property
     def token(self) -> int:
-        """Return a number larger than that of every earlier holder."""
+        """Return a number (64 bits) larger than that of every earlier holder: pass it to what you protect."""
         return self._grant.token
 
     @property
@@ -124,7 +124,7 @@ class BlockingGrant(Generic[G]):
         self._grant.check()
 
     def release(self) -> None:
-        """Give the grant back. Idempotent."""
+        """Give the grant back, and wait for that, `request_timeout` seconds at most. Idempotent."""
         if not self._grant.is_released:
             self._portal.run(self._grant.release())
 

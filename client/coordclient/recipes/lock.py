@@ -23,7 +23,7 @@ from coordclient.recipes.signals import BlockingSignal, Signal
 
 
 class AsyncLockHandle(Level):
-    """A held lock.
+    """A lock that is held, or one level of a reentrant one. It is a `Grant`.
 
     Usable as `guard=` on every write: the write is refused once the lock is not ours any more.
 
@@ -34,6 +34,7 @@ class AsyncLockHandle(Level):
 
     @property
     def revoke_requested(self) -> Signal:
+        """Whether somebody has asked the holder to let go; `reason` says why. It need not comply."""
         return self._hold.place.revoke_requested
 
     async def wait_revoke_requested(self) -> str:
@@ -177,7 +178,7 @@ class AsyncLock:
 
 
 class LockHandle(BlockingGrant[AsyncLockHandle]):
-    """A held lock, for threads."""
+    """A lock that is held, or one level of a reentrant one, for threads. It is a `BlockingGrant`."""
 
     @property
     def revoke_requested(self) -> BlockingSignal:
@@ -196,6 +197,9 @@ class Lock:
     `with lock as held:` acquires and releases. The guarantees are those of `AsyncLock`. A thread cannot be
     cancelled: when the lock is lost, `held.lost` is set and its callbacks are called, `held.check()` raises,
     and LockLostError comes out at the end of `with`.
+
+    While the connection is SUSPENDED a waiter keeps its place and a holder holds on until
+    `held.valid_until`; when the session is LOST, so is the lock, and a waiter queues again.
     """
 
     def __init__(

@@ -212,14 +212,22 @@ class _Side(Generic[H]):
 
 
 class AsyncReadLock(_Side[AsyncReadHandle]):
-    """The side of the readers: many at a time, none beside a writer."""
+    """The side of the readers: many at a time, none beside a writer.
+
+    `lock.read()` of a lock makes it: `async with lock.read() as held:`, or `acquire()`.
+    SUSPENDED and LOST mean what they do for `AsyncReadWriteLock`.
+    """
 
     _handle_type = AsyncReadHandle
     _kind = READ
 
 
 class AsyncWriteLock(_Side[AsyncWriteHandle]):
-    """The side of the writers: one at a time, and nobody beside it."""
+    """The side of the writers: one at a time, and nobody beside it.
+
+    `lock.write()` of a lock makes it: `async with lock.write() as held:`, or `acquire()`.
+    SUSPENDED and LOST mean what they do for `AsyncReadWriteLock`.
+    """
 
     _handle_type = AsyncWriteHandle
     _kind = WRITE
@@ -296,7 +304,11 @@ class WriteHandle(BlockingGrant[AsyncWriteHandle]):
 
 
 class ReadLock:
-    """The side of the readers, for threads: many at a time, none beside a writer."""
+    """The side of the readers, for threads: many at a time, none beside a writer.
+
+    `lock.read()` of a lock makes it: `with lock.read() as held:`, or `acquire()`.
+    SUSPENDED and LOST mean what they do for `ReadWriteLock`.
+    """
 
     def __init__(self, client: BlockingFace, lock: AsyncReadLock, timeout: float | None) -> None:
         self.path = lock.path
@@ -331,7 +343,11 @@ class ReadLock:
 
 
 class WriteLock:
-    """The side of the writers, for threads: one at a time, and nobody beside it."""
+    """The side of the writers, for threads: one at a time, and nobody beside it.
+
+    `lock.write()` of a lock makes it: `with lock.write() as held:`, or `acquire()`.
+    SUSPENDED and LOST mean what they do for `ReadWriteLock`.
+    """
 
     def __init__(self, client: BlockingFace, lock: AsyncWriteLock, timeout: float | None) -> None:
         self.path = lock.path
@@ -371,6 +387,9 @@ class ReadWriteLock:
     `with lock.read() as held:` or `with lock.write() as held:`. A thread cannot be cancelled: when the lock
     is lost, `held.lost` is set and its callbacks are called, `held.check()` raises, and LockLostError comes
     out at the end of `with`.
+
+    While the connection is SUSPENDED a waiter keeps its place and a holder holds on until
+    `held.valid_until`; when the session is LOST, so is the lock, and a waiter queues again.
     """
 
     def __init__(

@@ -57,6 +57,7 @@ class AsyncPermit(Place):
 
     @property
     def weight(self) -> int:
+        """Return how many permits these are."""
         return self.position.weight
 
 
@@ -313,6 +314,9 @@ class Semaphore:
     `with semaphore as permit:` acquires one and releases it. A thread cannot be cancelled: when the permit
     is lost, `permit.lost` is set and its callbacks are called, `permit.check()` raises, and LockLostError
     comes out at the end of `with`.
+
+    While the connection is SUSPENDED a waiter keeps its place and a holder holds on until
+    `permit.valid_until`; when the session is LOST, so is the permit, and a waiter queues again.
     """
 
     def __init__(

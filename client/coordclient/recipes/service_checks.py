@@ -102,6 +102,7 @@ class PeriodicCheck(Check):
         """Ask once. Whatever is raised is a failure; after `timeout` seconds this is cancelled."""
 
     async def run(self, tell: Tell, rhythm: Rhythm) -> None:
+        """Ask at once and then every `interval` seconds, and tell each result, until cancelled."""
         pause = self.interval * (0.5 + rhythm.dice() / 2)
         probe: asyncio.Task[object] | None = None
         try:

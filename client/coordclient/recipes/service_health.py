@@ -69,9 +69,11 @@ class HttpCheck(PeriodicCheck):
 
     @property
     def label(self) -> str:
+        """Return what the check is called with its results: the name, or the method and the URL."""
         return self.name or f"{self.method} {self.url}"
 
     async def probe(self) -> CheckResult:
+        """Send one request. 2xx passes, 429 is a warning, all else critical."""
         answer = await ask(self._request, self._context)
         status = Status.CRITICAL
         if 200 <= answer.code < 300:
@@ -97,9 +99,11 @@ class TcpCheck(PeriodicCheck):
 
     @property
     def label(self) -> str:
+        """Return what the check is called with its results: the name, or the address."""
         return self.name or f"tcp {self.address}"
 
     async def probe(self) -> CheckResult:
+        """Open one connection and close it again. It passes if that can be done."""
         host, port = _host_and_port(self.address)
         _, writer = await asyncio.open_connection(host, port)
         writer.transport.abort()
@@ -129,9 +133,11 @@ class GrpcCheck(PeriodicCheck):
 
     @property
     def label(self) -> str:
+        """Return what the check is called with its results: the name, or the target and the service."""
         return self.name or f"grpc {self.target}/{self.service}".removesuffix("/")
 
     async def probe(self) -> CheckResult:
+        """Ask the health service (grpc.health.v1) once. It passes if the answer is SERVING."""
         async with self._channel() as channel:
             check: grpc.aio.UnaryUnaryMultiCallable[
                 health_pb2.HealthCheckRequest, health_pb2.HealthCheckResponse
@@ -182,9 +188,11 @@ class CallableCheck(PeriodicCheck):
 
     @property
     def label(self) -> str:
+        """Return what the check is called with its results: the name, or that of the function."""
         return self.name or getattr(self.function, "__qualname__", "") or type(self.function).__name__
 
     async def probe(self) -> CheckResult:
+        """Call the function once: a plain one in a thread, a coroutine function on the loop."""
         if self._threads:
             return CheckResult(Status.CRITICAL, "the call before has not returned yet")
         try:
@@ -264,6 +272,7 @@ class TtlCheck(Check):
 
     @property
     def label(self) -> str:
+        """Return what the check is called with its results: the name, or the time that the program has."""
         return self.name or f"ttl {self.ttl:g} s"
 
     def passing(self, note: str = "") -> None:
@@ -286,6 +295,7 @@ class TtlCheck(Check):
                     loop.call_soon_threadsafe(news.set)
 
     async def run(self, tell: Tell, rhythm: Rhythm) -> None:  # noqa: ARG002  # as all checks do
+        """Tell what the program says, and critical when it has said nothing for `ttl` seconds."""
         news = asyncio.Event()
         reader = (asyncio.get_running_loop(), news)
         with self._lock:

@@ -177,7 +177,12 @@ class AsyncServiceRegistry:
 
 
 class ServiceRegistry:
-    """Register, discover and watch instances of services, as `AsyncServiceRegistry` does."""
+    """Register, discover and watch instances of services, for threads.
+
+    The guarantees are those of `AsyncServiceRegistry`: while the connection is SUSPENDED registrations stay
+    and views say that they are stale; when the session is LOST its instances go, and are registered again
+    in the next session.
+    """
 
     def __init__(self, client: BlockingFace, root: str = ROOT) -> None:
         """Use the registry below `root`; does no I/O."""

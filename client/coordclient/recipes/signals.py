@@ -85,7 +85,7 @@ class Signal:
             self._callbacks.append(callback)
 
     def remove_callback(self, callback: Callable[[], object]) -> None:
-        """Take a callback back. Idempotent."""
+        """Take a callback back, so that it is not called. Idempotent."""
         if callback in self._callbacks:
             self._callbacks.remove(callback)
 
