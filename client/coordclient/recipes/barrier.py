@@ -12,6 +12,7 @@ import asyncio
 
 from coordclient.errors import (
     CheckFailedError,
+    GuardFailedError,
     InvalidPathError,
     NodeExistsError,
     NoNodeError,
@@ -107,11 +108,16 @@ class AsyncBarrier:
         was_perhaps_up = False
         while True:
             try:
-                await self._client.delete(self.path)
+                stat = await self._client.exists(self.path)
+                if stat is None:
+                    return was_perhaps_up
+                # Guarded: if this is given up with its session, and arrives all the same, it must not lift
+                # what somebody has put up since.
+                await self._client.delete(self.path, guard=(self.path, stat.czxid))
             except SessionExpiredError as error:
                 was_perhaps_up |= error.may_have_been_applied
-            except NoNodeError:
-                return was_perhaps_up
+            except (NoNodeError, GuardFailedError):
+                continue  # Somebody else was faster.
             else:
                 return True
 

@@ -3,17 +3,28 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 
 from coordclient import AsyncClient, InvalidPathError, State
-from coordclient.errors import ClientClosedError, RecipeTimeoutError
+from coordclient.errors import (
+    ClientClosedError,
+    GuardFailedError,
+    RecipeTimeoutError,
+    SessionExpiredError,
+)
 from coordclient.recipes.barrier import AsyncBarrier
 from tests.unit.client.conftest import Connect
 from tests.unit.client.eventually import eventually
-from tests.unit.client.fake_server import FakeServer
+from tests.unit.client.fake_server import ClientFrame, FakeServer
+from tests.unit.client.recipes.session_losses import lose_session
 
 PATH = "/barriers/a"
+
+
+def holds_delete(frame: ClientFrame) -> bool:
+    return any(write.HasField("delete") for write in frame.writes.writes)
 
 
 async def waiter(barrier: AsyncBarrier, server: FakeServer) -> asyncio.Task[None]:
@@ -172,13 +183,40 @@ async def test_a_lift_that_went_unanswered_is_ours(
     barrier: AsyncBarrier, client: AsyncClient, server: FakeServer
 ) -> None:
     await barrier.create()
-    lifting = asyncio.create_task(barrier.lift())
-    await expire_after_apply(client, server, ghost_remains=False)
+    lose_session(server, client, is_applied=True, at=holds_delete)
 
-    assert await lifting
+    assert await barrier.lift()
 
 
 @pytest.mark.parametrize("path", ["/", "a"])
 def test_a_barrier_needs_a_path(path: str) -> None:
     with pytest.raises(InvalidPathError):
         AsyncBarrier(AsyncClient(), path)
+
+
+async def test_a_lift_that_arrives_late_lifts_nothing_that_was_put_up_since(
+    client: AsyncClient, barrier: AsyncBarrier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its session is given up here before it is given up there."""
+    late: list[dict[str, Any]] = []  # the options of the request
+    delete = client.delete
+
+    async def be_late(path: str, **options: Any) -> None:  # those of the real one
+        if late:
+            await delete(path, **options)
+            return
+        late.append(options)
+        error = SessionExpiredError()
+        error.may_have_been_applied = True
+        raise error
+
+    monkeypatch.setattr(client, "delete", be_late)
+    await barrier.create()
+    assert await barrier.lift()
+    await barrier.create()
+    with pytest.raises(GuardFailedError):
+        await client.delete(PATH, **late[0])
+
+    assert await barrier.is_up()
+    assert await barrier.lift()
+    assert not await barrier.lift()
