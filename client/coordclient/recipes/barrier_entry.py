@@ -26,6 +26,7 @@ from coordclient.errors import (
     MismatchError,
     NodeExistsError,
     NoNodeError,
+    NotEmptyError,
     OutcomeUnknownError,
     SessionExpiredError,
     TransactionError,
@@ -40,6 +41,7 @@ from coordclient.types import Created, Event, Node
 
 UNUSED_SECONDS = 3600.0  # after the last round, before the service forgets how many there were
 _MEMBER = re.compile(r"[0-9a-f]{32}\Z")
+_FOLDER = re.compile(r"round-[0-9]+\Z")
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,12 +179,26 @@ class Entry:
             record = record_of(node)
             if record.parties == self._parties:
                 return record
-            if node.stat.num_children:
+            if not node.stat.num_children:
+                await self._change_parties(record)
+            elif await self._is_used():
                 raise MismatchError(
                     f"{self._root} is a double barrier for {record.parties} parties, not for {self._parties}",
                     path=self._root,
                 )
-            await self._change_parties(record)
+
+    async def _is_used(self) -> bool:
+        """Return whether anybody is in. What stands for rounds that all have left is removed."""
+        try:
+            for name in await self._client.get_children(self._root, timeout=FOREVER):
+                if not _FOLDER.match(name):
+                    return True
+                await self._client.delete(f"{self._root}/{name}", missing_ok=True, timeout=FOREVER)
+        except NotEmptyError:
+            return True
+        except NoNodeError:
+            return False
+        return False
 
     async def _change_parties(self, record: Record) -> None:
         """Take a barrier over that nobody uses at present."""

@@ -491,3 +491,32 @@ async def test_what_makes_no_sense_is_refused(client: AsyncClient, server: FakeS
     server.set(PATH, b"something else")
     with pytest.raises(InvalidValueError):
         await AsyncDoubleBarrier(client, PATH, 2).enter()
+
+
+async def test_a_barrier_that_all_have_left_can_be_used_by_another_number(client: AsyncClient) -> None:
+    """What stands for the last round is removed later; it does not mean that anybody is in."""
+    for parties in (1, 2, 1):
+        barriers = [AsyncDoubleBarrier(client, PATH, parties) for _ in range(parties)]
+        rounds = await asyncio.gather(*(barrier.enter(timeout=10) for barrier in barriers))
+        await asyncio.gather(*(entered.leave(timeout=10) for entered in rounds))
+
+
+async def test_so_can_one_at_which_all_have_given_up(connect: Connect, server: FakeServer) -> None:
+    waiting = await entering(await party(connect, 2), server)
+    waiting.cancel()
+    await eventually(lambda: not members(server))
+
+    alone = await party(connect, 1)
+    assert (await alone.enter(timeout=10)).number == 0
+
+
+async def test_what_others_put_there_is_neither_removed_nor_counted(
+    connect: Connect, server: FakeServer
+) -> None:
+    client = await connect()
+    await (await AsyncDoubleBarrier(client, PATH, 1).enter()).leave()
+    await client.create(f"{PATH}/note")
+    with pytest.raises(MismatchError):
+        await AsyncDoubleBarrier(client, PATH, 2).enter()
+
+    assert "note" in server.names(PATH)
