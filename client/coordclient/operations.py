@@ -113,7 +113,7 @@ class Operations(Lifecycle):
             NoNodeError: The parent is missing, and `parents` was not asked for.
             NoChildrenForEphemeralsError: The parent is ephemeral.
             GuardFailedError: The grant that was given as `guard` is gone.
-            LimitExceededError: The value or the path is too large, or the session has too many ephemeral nodes.
+            LimitExceededError: The value or the path is too large, or the session has too many ephemerals.
         """
         created = await self.create_node(
             path,

@@ -15,6 +15,7 @@ import os
 # gRPC's C core writes to stderr, by itself, that a server went away, which a test does all the time. Whoever
 # sets the variable, or imports gRPC first, keeps the say.
 os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
+os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")  # It crashes children that a test forks.
 
 from coordsvc.testing.cluster import AsyncCluster, AsyncMember
 from coordsvc.testing.cluster_controls import Cluster, Member
