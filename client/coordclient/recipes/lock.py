@@ -9,6 +9,7 @@ Rule of this file: it knows owners and levels; the queue is in `contention`.
 
 from __future__ import annotations
 
+import asyncio
 from types import TracebackType
 
 from coordclient.errors import AlreadyHeldError, LockTimeoutError
@@ -38,8 +39,22 @@ class AsyncLockHandle(Level):
         return self._hold.place.revoke_requested
 
     async def wait_revoke_requested(self) -> str:
-        """Return when somebody asks the holder to let go, with the reason given."""
-        await self.revoke_requested.happens()
+        """Return when somebody asks the holder to let go, with the reason given.
+
+        Raises:
+            LockLostError: The lock was lost first.
+        """
+        has_happened = asyncio.Event()
+        signals = (self.revoke_requested, self.lost)
+        for signal in signals:
+            signal.add_callback(has_happened.set)
+        try:
+            await has_happened.wait()
+        finally:
+            for signal in signals:
+                signal.remove_callback(has_happened.set)
+        if not self.revoke_requested:
+            raise self.error()
         return self.revoke_requested.reason
 
 
@@ -186,9 +201,12 @@ class LockHandle(BlockingGrant[AsyncLockHandle]):
         return self._signal(self._grant.revoke_requested)
 
     def wait_revoke_requested(self) -> str:
-        """Return when somebody asks the holder to let go, with the reason given."""
-        self._grant.revoke_requested.wait()
-        return self._grant.revoke_requested.reason
+        """Return when somebody asks the holder to let go, with the reason given.
+
+        Raises:
+            LockLostError: The lock was lost first.
+        """
+        return self._portal.run(self._grant.wait_revoke_requested())
 
 
 class Lock:

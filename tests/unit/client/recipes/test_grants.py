@@ -214,6 +214,24 @@ async def test_a_body_that_outlasts_its_session_is_told_even_if_nobody_had_the_t
     await client.sync()  # Nobody is cancelled any more.
 
 
+async def test_who_waits_to_be_asked_hears_of_the_loss(client: AsyncClient, server: FakeServer) -> None:
+    held = await client.lock(PATH).acquire()
+    waiting = asyncio.create_task(held.wait_revoke_requested())
+    await client.sync()
+    server.delete(held.path)
+
+    with pytest.raises(LockLostError, match="deleted"):
+        await waiting
+
+
+def test_so_does_a_thread() -> None:
+    with Server() as server, Client(server.endpoints) as client, Client(server.endpoints) as other:
+        held = client.lock(PATH).acquire()
+        other.delete(held.path)
+        with pytest.raises(LockLostError, match="deleted"):
+            held.wait_revoke_requested()
+
+
 async def test_a_delay_is_a_number_of_seconds(client: AsyncClient) -> None:
     with pytest.raises(ValueError, match="lock_delay"):
         AsyncLock(client, PATH, lock_delay=-1)
