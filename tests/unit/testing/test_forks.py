@@ -1,4 +1,4 @@
-"""A test that forks beside a server: the child is told at once that it has to be spawned; it does not crash."""
+"""A test that forks beside a server: the child is told at once to be spawned; it does not crash."""
 
 from __future__ import annotations
 
