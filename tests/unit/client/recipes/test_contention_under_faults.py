@@ -56,7 +56,11 @@ async def writer(client: AsyncClient, dice: random.Random) -> Grant | None:
         reading = await held.downgrade()
     else:
         reading = await described.read().acquire()
-    writing = await reading.try_upgrade()
+    try:
+        writing = await reading.try_upgrade()
+    except asyncio.CancelledError:
+        reading.abandon()  # It is held as before if the upgrade does not come about.
+        raise
     if writing is None:
         await reading.release()
     return writing
