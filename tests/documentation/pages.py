@@ -28,14 +28,14 @@ class Block:
 
     Attributes:
         line: Where its code begins, counted from 1.
-        library: Whose code it is, if not ours.
+        quoted: The library whose code it is, if not ours.
         not_run: Why it is not run; empty if it is.
     """
 
     page: str
     line: int
     language: str
-    library: str
+    quoted: str
     code: str
     not_run: str
 
@@ -54,9 +54,9 @@ def blocks(page: str) -> Iterator[Block]:
     before = ""
     for token in MarkdownIt("commonmark").parse((ROOT / page).read_text("utf-8")):
         if token.type == "fence" and not token.info.startswith("{"):
-            language, _, library = token.info.strip().partition(" ")
+            language, _, quoted = token.info.strip().partition(" ")
             reason = _NOT_RUN.search(before)
             assert token.map is not None
-            yield Block(page, token.map[0] + 2, language, library, token.content, reason[1] if reason else "")
+            yield Block(page, token.map[0] + 2, language, quoted, token.content, reason[1] if reason else "")
         if token.nesting == 0 or token.type == "inline":
             before = token.content if token.type == "html_block" else ""

@@ -71,9 +71,9 @@ class Page:
     def _python(self, block: Block) -> None:
         source = "\n" * (block.line - 1) + USUAL_ADDRESSES.sub(self._endpoints, block.code)
         code = compile(source, str(ROOT / block.page), "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
-        if block.library:
-            if block.library not in FOREIGN:
-                raise PageError(f"{block}: whose code is {block.library!r}?")
+        if block.quoted:
+            if block.quoted not in FOREIGN:
+                raise PageError(f"{block}: whose code is {block.quoted!r}?")
             return
         if block.not_run:
             return

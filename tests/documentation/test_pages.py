@@ -35,7 +35,7 @@ def test_every_block_has_a_language_and_only_known_libraries_are_quoted() -> Non
         str(block)
         for page in pages()
         for block in blocks(page)
-        if block.language not in CODE + PROSE or (block.library and block.library not in FOREIGN)
+        if block.language not in CODE + PROSE or (block.quoted and block.quoted not in FOREIGN)
     ]
 
     assert not odd

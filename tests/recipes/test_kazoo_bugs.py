@@ -343,12 +343,12 @@ async def test_an_item_that_disappeared_cannot_be_acknowledged(
     client: AsyncClient, other: AsyncClient
 ) -> None:
     """LockingQueue.consume() after the entry disappeared: True, and the claim node left behind."""
-    queue = AsyncWorkQueue(client, "/work")
+    queue = AsyncWorkQueue(client, "/jobs")
     await queue.put(b"item")
     claim = await queue.claim()
 
-    (item,) = await other.get_children("/work/items/ready")
-    await other.delete(f"/work/items/ready/{item}", recursive=True)
+    (item,) = await other.get_children("/jobs/items/ready")
+    await other.delete(f"/jobs/items/ready/{item}", recursive=True)
     with pytest.raises(LockLostError):
         await claim.acknowledge()
 

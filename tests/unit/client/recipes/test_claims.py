@@ -11,7 +11,7 @@ from tests.unit.client.fake_server import Code, FakeServer
 from tests.unit.client.fake_tree import RefusedError
 from tests.unit.client.recipes.session_losses import settled
 
-PATH = "/work/a"
+PATH = "/jobs/a"
 CLAIMS = f"{PATH}/items/claims"
 VALUE_BYTES_MAX = 300
 

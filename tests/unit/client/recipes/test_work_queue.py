@@ -25,7 +25,7 @@ from tests.unit.client.eventually import eventually
 from tests.unit.client.fake_server import FakeServer
 from tests.unit.client.recipes.session_losses import cancelled_after, lose_session, settled
 
-PATH = "/work/a"
+PATH = "/jobs/a"
 READY = f"{PATH}/items/ready"
 CLAIMS = f"{PATH}/items/claims"
 CONSUMERS = f"{PATH}/consumers"
