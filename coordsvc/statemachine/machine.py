@@ -6,12 +6,14 @@ Time comes from the log. All that a log entry changed, the applied index too, go
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from coordsvc.statemachine import failures, reads
 from coordsvc.statemachine.changes import Change, ChangeType
 from coordsvc.statemachine.commands import Create, Delete, ListChildren, Set, Transaction, Write
 from coordsvc.statemachine.errors import CorruptStateError
 from coordsvc.statemachine.history import History
-from coordsvc.statemachine.invariants import check_store
+from coordsvc.statemachine.invariants import store_checks
 from coordsvc.statemachine.layout import CONFIGURATION_KEY, HISTORY, META_KEY, NODES, SESSIONS
 from coordsvc.statemachine.operations import Operations
 from coordsvc.statemachine.outcomes import WriteOutcome, WriteStatus
@@ -19,7 +21,7 @@ from coordsvc.statemachine.paths import ROOT
 from coordsvc.statemachine.records import Meta, Session, decode_meta, encode_meta
 from coordsvc.statemachine.results import Children, ExistsResult, Failure, Node, WriteResult
 from coordsvc.statemachine.sessions import SessionTable
-from coordsvc.statemachine.store import Store
+from coordsvc.statemachine.store import Records, Store
 from coordsvc.statemachine.transactions import carry_out
 from coordsvc.statemachine.tree import Tree
 from coordsvc.statemachine.types import Limits, Stat
@@ -264,8 +266,17 @@ class StateMachine:
 
     def verify(self) -> None:
         """Read the whole store and prove that it agrees with itself. Raises CorruptStateError."""
+        for _ in self.verification(self._store):
+            pass
+
+    def verification(self, records: Records) -> Iterator[None]:
+        """Do the same in short steps; it is proved when the iterator ends. Raises CorruptStateError.
+
+        Args:
+            records: The store as it is now, pinned: the machine may go on meanwhile.
+        """
         assert self._tree.is_clean, "only what is committed can be verified"
-        check_store(self._store, self.limits, self._meta(), self.sessions)
+        return store_checks(records, self.limits, self._meta(), self.sessions)
 
 
 def _expect_empty(store: Store) -> None:

@@ -13,14 +13,18 @@ from collections.abc import Iterator, Sequence
 from typing import Protocol
 
 
-class Store(Protocol):
-    """An ordered map from bytes to bytes."""
+class Records(Protocol):
+    """An ordered map from bytes to bytes that is only read."""
 
     def get(self, key: bytes) -> bytes | None:
         """Return the value, or None."""
 
     def scan(self, start: bytes, stop: bytes) -> Iterator[tuple[bytes, bytes]]:
         """Yield the records with `start <= key < stop` in ascending order, as of the call."""
+
+
+class Store(Records, Protocol):
+    """The same, with writes."""
 
     def write(self, puts: Sequence[tuple[bytes, bytes]], deletes: Sequence[bytes]) -> None:
         """Apply all at once. No key is in both lists. Not waited for the disk."""

@@ -106,6 +106,39 @@ def decode_znode(path: str, record: bytes) -> Znode:
     return Znode(value, stat, kind, ttl_ms)
 
 
+def plain_num_children(record: bytes, zxid_max: int, time_ms_max: int, value_bytes_max: int) -> int | None:
+    """Return how many children a node has that is persistent and all right; None: it needs a closer look.
+
+    It asks what `invariants` asks of every node, at a quarter of the price: a start looks at all nodes.
+    """
+    size = len(record) - _RECORD.size
+    if not 0 <= size <= value_bytes_max:
+        return None
+    (
+        version,
+        kind,
+        ttl_ms,
+        czxid,
+        mzxid,
+        pzxid,
+        ctime,
+        mtime,
+        changes,
+        cversion,
+        _,
+        owner,
+        length,
+        num_children,
+    ) = _RECORD.unpack_from(record)
+    if version != _FORMAT or kind != PERSISTENT or ttl_ms or owner or length != size:
+        return None
+    if not (czxid <= mzxid <= zxid_max and czxid <= pzxid <= zxid_max and ctime <= mtime <= time_ms_max):
+        return None
+    if changes < 0 or not 0 <= num_children <= cversion or (cversion - num_children) & 1:
+        return None
+    return int(num_children)
+
+
 DIGEST_MASK = (1 << 64) - 1
 
 

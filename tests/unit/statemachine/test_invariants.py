@@ -6,15 +6,27 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from coordsvc.statemachine.changes import Change, ChangeType
 from coordsvc.statemachine.commands import Create, Delete, Set, Write
 from coordsvc.statemachine.errors import CorruptStateError
-from coordsvc.statemachine.invariants import check_changes, nodes
+from coordsvc.statemachine.invariants import NODES_PER_STEP, _check_node, check_changes, nodes
 from coordsvc.statemachine.layout import deadline_key, ephemeral_key, node_key
 from coordsvc.statemachine.machine import StateMachine
-from coordsvc.statemachine.types import CreateMode, Limits
-from coordsvc.statemachine.znodes import Znode, decode_znode, encode_znode, fingerprint
+from coordsvc.statemachine.records import Meta
+from coordsvc.statemachine.types import CreateMode, Limits, Stat
+from coordsvc.statemachine.znodes import (
+    EPHEMERAL,
+    PERSISTENT,
+    TTL,
+    Znode,
+    decode_znode,
+    encode_znode,
+    fingerprint,
+    plain_num_children,
+)
 from tests.stores import MemoryStore
 from tests.unit.statemachine.driver import Driver
 
@@ -187,3 +199,44 @@ def test_a_node_that_goes_back_is_found(field: str, words: str) -> None:
     after["/a/b"] = with_stat(**{field: -1})(node)
     with pytest.raises(CorruptStateError, match=words):
         check_changes(before, after, changes)
+
+
+_EDGES = (-1, 0, 1, 2, 5, 6, 2**62)
+
+
+@given(
+    numbers=st.tuples(*[st.sampled_from(_EDGES)] * 11),
+    value=st.sampled_from([b"", b"v", b"12345"]),
+    kind=st.sampled_from([PERSISTENT, EPHEMERAL, TTL]),
+    ttl_ms=st.sampled_from([0, 7]),
+)
+def test_a_node_that_passes_the_quick_look_would_pass_the_close_one(
+    numbers: tuple[int, ...], value: bytes, kind: int, ttl_ms: int
+) -> None:
+    node = Znode(value, Stat(*numbers), kind, ttl_ms)
+    record = encode_znode(node)
+    limits = replace(Limits(), value_bytes=4)
+
+    num_children = plain_num_children(record, zxid_max=5, time_ms_max=5, value_bytes_max=4)
+
+    try:
+        is_sound = decode_znode("/a", record) == node
+        _check_node("/a", node, replace(Meta(), zxid=5, time_ms=5), limits, set())
+    except CorruptStateError:
+        is_sound = False
+    assert (num_children is not None) == (is_sound and kind == PERSISTENT)
+    assert num_children in (None, node.stat.num_children)
+
+
+def test_the_checks_stop_after_every_few_nodes_and_see_the_sessions_as_they_were(driver: Driver) -> None:
+    for number in range(2 * NODES_PER_STEP):
+        driver.create(f"/a/{number}")
+    machine = driver.machine
+
+    checks = machine.verification(driver.store.copy())
+    machine.begin(machine.applied_index + 1, 1, 2000)
+    for session_id in list(machine.sessions):
+        machine.end_session(session_id)
+    machine.commit()
+
+    assert len(list(checks)) == 2
