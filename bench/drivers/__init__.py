@@ -1,0 +1,1 @@
+"""Programs that drive a system: each measures by itself and prints one line of JSON."""

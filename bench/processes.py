@@ -1,0 +1,162 @@
+"""Server and driver processes: started so that none outlives the benchmark; their CPU time and memory.
+
+Rule of this file: Linux's /proc is read here and nowhere else. A process is signalled by its own pid only.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import subprocess
+import threading
+import time
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from bench.measuring import BenchError
+
+SAMPLE_INTERVAL_S = 0.05
+_TICKS_PER_S = os.sysconf("SC_CLK_TCK")
+_CLEAR_PEAK = "5"  # proc(5), /proc/pid/clear_refs: the peak starts anew from the present size
+
+
+def spawn(
+    command: Sequence[str], log_file: Path, directory: Path, environment: Mapping[str, str] | None = None
+) -> subprocess.Popen[bytes]:
+    """Start a server whose output is appended to `log_file`.
+
+    It is in a process group of its own, so that Ctrl-C reaches the benchmark alone, which then stops it; if
+    the benchmark is killed, the kernel kills the server.
+    """
+    with log_file.open("ab") as log:
+        return subprocess.Popen(
+            [*dies_with_us(), *command],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            cwd=directory,
+            env=environment,
+            process_group=0,
+        )
+
+
+def dies_with_us() -> list[str]:
+    """Return what stands before a command so that the kernel kills it when the benchmark ends in any way."""
+    setpriv = shutil.which("setpriv")
+    return [setpriv, "--pdeathsig", "KILL", "--"] if setpriv else []
+
+
+def end(process: subprocess.Popen[bytes]) -> None:
+    """Kill the process if it runs, also if it was stopped, and wait until it is gone."""
+    if process.poll() is None:
+        process.kill()
+    process.wait()
+
+
+def last_lines(log_file: Path, count: int = 12) -> str:
+    """Return the end of a server's output, indented; for error messages."""
+    if not log_file.exists():
+        return "    (no output)"
+    lines = log_file.read_text(encoding="utf-8", errors="replace").splitlines()[-count:]
+    return "\n".join(f"    {line[:300]}" for line in lines) or "    (no output)"
+
+
+def wait_until(condition: Callable[[], bool], within_s: float, otherwise: Callable[[], str]) -> None:
+    """Ask ten times a second whether the condition holds.
+
+    Raises:
+        BenchError: It did not, for `within_s`; `otherwise` says what that means.
+    """
+    deadline = time.monotonic() + within_s
+    while not condition():
+        if time.monotonic() > deadline:
+            raise BenchError(otherwise())
+        time.sleep(0.1)
+
+
+def cpu_seconds(pids: Iterable[int]) -> float:
+    """Return the CPU time, in user mode and in the kernel, that these processes have used."""
+    total = 0
+    for pid in pids:
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            # The name in parentheses may hold spaces; utime and stime are fields 14 and 15 of the line.
+            fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
+            total += int(fields[11]) + int(fields[12])
+    return total / _TICKS_PER_S
+
+
+def peak_memory_mib(pids: Iterable[int]) -> float:
+    """Return the largest resident size that any one of these processes has had since `forget_peaks`."""
+    return max((_status_mib(pid, b"VmHWM:") for pid in pids), default=0.0)
+
+
+def memory_mib(pids: Iterable[int]) -> float:
+    """Return the present resident size of the largest of these processes."""
+    return max((_status_mib(pid, b"VmRSS:") for pid in pids), default=0.0)
+
+
+def forget_peaks(pids: Iterable[int]) -> None:
+    """Let the peaks of these processes start anew from their present size."""
+    for pid in pids:
+        with contextlib.suppress(OSError):  # a kernel without it: the peak since the start is told instead
+            Path(f"/proc/{pid}/clear_refs").write_text(_CLEAR_PEAK, encoding="ascii")
+
+
+def _status_mib(pid: int, name: bytes) -> float:
+    try:
+        lines = Path(f"/proc/{pid}/status").read_bytes().splitlines()
+    except (FileNotFoundError, ProcessLookupError):
+        return 0.0
+    for line in lines:
+        if line.startswith(name):
+            return int(line.split()[1]) / 1024
+    return 0.0  # a zombie has no memory
+
+
+class CpuSamples:
+    """`with CpuSamples(pids) as samples`: notes the CPU time of the processes twenty times a second.
+
+    So a driver can say afterwards from when to when it has measured, and nobody has to signal anybody.
+    """
+
+    def __init__(self, pids: Sequence[int]) -> None:
+        self._pids = list(pids)
+        self._moments: list[float] = []
+        self._cpu_s: list[float] = []
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="cpu-samples", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._take()
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._ended.set()
+        self._thread.join()
+        self._take()
+
+    def between(self, from_s: float, to_s: float) -> float:
+        """Return the CPU seconds used between two moments of `time.time()`."""
+        return self._at(to_s) - self._at(from_s)
+
+    def _run(self) -> None:
+        while not self._ended.wait(SAMPLE_INTERVAL_S):
+            self._take()
+
+    def _take(self) -> None:
+        self._moments.append(time.time())
+        self._cpu_s.append(cpu_seconds(self._pids))
+
+    def _at(self, moment_s: float) -> float:
+        after = min(max(1, bisect_left(self._moments, moment_s)), len(self._moments) - 1)
+        earlier, later = self._moments[after - 1], self._moments[after]
+        share = (moment_s - earlier) / (later - earlier) if later > earlier else 1.0
+        share = min(1.0, max(0.0, share))
+        return self._cpu_s[after - 1] + share * (self._cpu_s[after] - self._cpu_s[after - 1])
