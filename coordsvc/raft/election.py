@@ -12,7 +12,7 @@ from coordsvc.raft.quorum import VoteResult
 from coordsvc.raft.state import NodeState, Role
 from coordsvc.raft.types import NodeId
 
-EVIDENCE_TICKS_MAX = 3  # a pre-vote starts within this many ticks after the leader's link was closed
+EVIDENCE_TICKS = 3  # who learns that the leader's process has ended asks at once, and again at so many ticks
 
 
 class Campaign(Enum):
@@ -24,7 +24,9 @@ class Campaign(Enum):
 def tick_election(state: NodeState) -> None:
     """Any role but leader: one tick of the election timer."""
     state.election_elapsed += 1
-    if state.election_elapsed >= state.election_deadline and state.is_promotable():
+    is_due = state.election_elapsed >= state.election_deadline or state.hurried_ticks > 0
+    state.hurried_ticks = max(state.hurried_ticks - 1, 0)
+    if is_due and state.is_promotable():
         state.restart_election_timer()
         start_election(state)
 
@@ -66,19 +68,23 @@ def campaign(state: NodeState, kind: Campaign) -> None:
 
 
 def _ask_for_pre_votes(state: NodeState) -> None:
-    log = state.log
     for node in state.members.electorate:
         if node != state.node_id:
-            state.send(
-                Message(
-                    MessageType.PRE_VOTE,
-                    state.node_id,
-                    node,
-                    term=state.term + 1,
-                    index=log.last_index,
-                    log_term=log.last_term,
-                )
-            )
+            _ask_for_pre_vote(state, node)
+
+
+def _ask_for_pre_vote(state: NodeState, node: NodeId) -> None:
+    log = state.log
+    state.send(
+        Message(
+            MessageType.PRE_VOTE,
+            state.node_id,
+            node,
+            term=state.term + 1,
+            index=log.last_index,
+            log_term=log.last_term,
+        )
+    )
 
 
 def _ask_for_votes(state: NodeState, kind: Campaign) -> None:
@@ -121,6 +127,9 @@ def handle_vote_request(state: NodeState, message: Message) -> None:
     )
     if is_granted and is_pre_vote and _asks_at_the_same_moment(state, message):
         is_granted = message.source > state.node_id
+        if not is_granted and state.members.is_voter(message.source):
+            # It may have heard the leader still when this node asked, and said nothing. Now it would agree.
+            _ask_for_pre_vote(state, message.source)
     response = Message(
         MessageType.PRE_VOTE_RESPONSE if is_pre_vote else MessageType.VOTE_RESPONSE,
         state.node_id,
@@ -176,13 +185,15 @@ def _record_vote(state: NodeState, node: NodeId, *, is_granted: bool) -> VoteRes
 
 
 def report_leader_lost(state: NodeState, node: NodeId) -> None:
-    """Follower: the host of `node` has closed its link. If it led, look for a successor soon.
+    """Follower: the process of `node` has ended. If it led, look for a successor now.
 
-    Only a pre-vote is started early: whoever still hears the leader refuses it, and nothing has changed.
+    Only a pre-vote is begun, so the evidence may be wrong: whoever still hears the leader does not answer,
+    the term stays as it is, and the next message of the leader is followed again. Others may get the
+    evidence a little later, hence the repetitions.
     """
     if state.role is not Role.FOLLOWER or state.leader != node:
         return
     state.leader = None
-    if state.config.pre_vote:
-        soon = state.election_elapsed + 1 + state.draw(EVIDENCE_TICKS_MAX)
-        state.election_deadline = min(state.election_deadline, soon)
+    if state.config.pre_vote and state.is_promotable():
+        state.hurried_ticks = EVIDENCE_TICKS
+        start_election(state)

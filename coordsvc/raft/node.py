@@ -218,7 +218,10 @@ class RaftNode:
         snapshots.report_snapshot(self.state, node, is_installed=ok)
 
     def report_leader_lost(self, node: NodeId) -> None:
-        """Say that the host of `node` has closed its link: evidence that it does not lead any more."""
+        """Say that the process of `node` seems to have ended, so that it does not lead any more.
+
+        May be wrong, and may be said as often as one likes: a leader that a majority hears stays in office.
+        """
         election.report_leader_lost(self.state, node)
 
     def log_trimmed(self) -> None:

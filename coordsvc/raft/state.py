@@ -34,6 +34,8 @@ class NodeState:
         promises: May leave once everything that is pending now is durable (R9).
         append_due: A leader's appends are made when the next Ready is; until then they gather.
         heartbeat_due: The same for heartbeats, so that one round confirms all reads that wait.
+        hurried_ticks: At so many more ticks this node asks for pre-votes: it has evidence that the leader's
+            process has ended, and the others may learn so a little later.
         refused: How many messages from outside were refused as nonsense.
         joined: Term and index of the committed entry that took this node in; (0, 0): it was there from the
             start. Another disk may have voted under its name before that, so until its own log is as new
@@ -51,6 +53,7 @@ class NodeState:
         "election_elapsed",
         "heartbeat_due",
         "heartbeat_elapsed",
+        "hurried_ticks",
         "joined",
         "leader",
         "log",
@@ -215,6 +218,7 @@ class NodeState:
         self.transferee = None
         self.votes = {}
         self.restart_election_timer()
+        self.hurried_ticks = 0
         self.heartbeat_elapsed = 0
         self.append_due = False
         self.heartbeat_due = False

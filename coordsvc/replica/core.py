@@ -210,12 +210,15 @@ class Replica:
             self._reads.leader_changed()
             self._proposals.leader_changed()
 
-    def peer_down(self, peer: NodeId, *, closed_by_host: bool) -> None:
+    def peer_down(self, peer: NodeId) -> None:
+        """The link to this peer is down: what was sent lately may be lost."""
         state = self.state
         state.heard_ms.pop(peer, None)  # whoever asks for a change right after a crash must not count on it
         state.raft.report_unreachable(peer)
-        if closed_by_host:
-            state.raft.report_leader_lost(peer)
+
+    def peer_gone(self, peer: NodeId) -> None:
+        """The process of this peer seems to have ended. If it led, a successor is looked for at once."""
+        self.state.raft.report_leader_lost(peer)
 
     def receive(self, peer: NodeId, frames: list[peer_pb2.PeerFrame]) -> None:
         """Take in what a peer sent, in order. Snapshot chunks go to the shell instead.

@@ -16,6 +16,7 @@ import secrets
 import time
 from collections.abc import Callable
 from functools import partial
+from typing import TypeVar
 
 from coordproto.v1 import coordination_pb2, peer_pb2
 from coordsvc.api.gateway import Arguments, ClientHandle, Result, TransferRefusedError
@@ -33,6 +34,7 @@ from coordsvc.server.opening import OpenedMember
 from coordsvc.server.snapshot_receiving import SnapshotReceiver
 from coordsvc.server.snapshot_sending import SnapshotSenders
 from coordsvc.server.status import describe, is_ready
+from coordsvc.server.verifying import TreeVerifier
 from coordsvc.statemachine.results import ErrorCode
 from coordsvc.storage.storage_thread import StorageThread
 from coordsvc.transport.handshake import Identity
@@ -40,6 +42,8 @@ from coordsvc.transport.links import PeerLinks
 
 APPLY_SLICE_S = 0.005
 _SECRET_BYTES = 16
+
+Done = TypeVar("Done")
 
 
 class MemberStopsError(Exception):
@@ -60,6 +64,7 @@ class Member:
         self.started_s = time.monotonic()
         self.metrics = MemberMetrics(self)
         self.storage = StorageThread()
+        self.background = StorageThread("background")
         self._loop = asyncio.get_running_loop()
         self._pump_scheduled = False
         self._stopping = False
@@ -85,11 +90,13 @@ class Member:
             on_frames=self._on_frames,
             on_link_up=self._on_link_up,
             on_link_down=self._on_link_down,
+            on_peer_gone=self._on_peer_gone,
             dice=random.Random(secrets.randbits(64)),
         )
         self.sender = SnapshotSenders(self)
         self.receiver = SnapshotReceiver(self)
         self.trimmer = LogTrimmer(self)
+        self.verifier = TreeVerifier(self, opened.verification)
 
     # -----------------------------------------------------------------------------------------
     # Life
@@ -102,6 +109,7 @@ class Member:
             tasks.create_task(self._tick_forever(), name="ticks")
             tasks.create_task(self.sender.run(), name="snapshot-sending")
             tasks.create_task(self.receiver.run(), name="snapshot-receiving")
+            tasks.create_task(self.verifier.run(), name="verifying")
             tasks.create_task(self._watch_failure(), name="failure")
 
     async def _watch_failure(self) -> None:
@@ -148,6 +156,7 @@ class Member:
     async def close(self) -> None:
         """Finish what the disk has begun, and close the data directory."""
         await self.storage.close()
+        await self.background.close()
         self.opened.close()
 
     # -----------------------------------------------------------------------------------------
@@ -232,9 +241,13 @@ class Member:
         self.receiver.link_up(peer)
         self.changed()
 
-    def _on_link_down(self, peer: str, closed_by_host: bool) -> None:
-        self.replica.peer_down(peer, closed_by_host=closed_by_host)
+    def _on_link_down(self, peer: str) -> None:
+        self.replica.peer_down(peer)
         self.sender.link_down(peer)
+        self.changed()
+
+    def _on_peer_gone(self, peer: str) -> None:
+        self.replica.peer_gone(peer)
         self.changed()
 
     # -----------------------------------------------------------------------------------------
@@ -311,10 +324,16 @@ class Member:
     # -----------------------------------------------------------------------------------------
     # Disk
 
-    def on_storage_thread(self, work: Callable[[], None], then: Callable[[], None]) -> None:
-        """Do `work` on the storage thread, then `then` here. A failure ends the member."""
+    def on_storage_thread(self, work: Callable[[], Done], then: Callable[[Done], None]) -> None:
+        """Do `work` on the storage thread, then `then` with its result here. A failure ends the member."""
+        self._then(self.storage.submit(work), then)
 
-        def done(future: asyncio.Future[None]) -> None:
+    def on_background_thread(self, work: Callable[[], Done], then: Callable[[Done], None]) -> None:
+        """Do the same with what takes long, and must not hold up the writes to the log."""
+        self._then(self.background.submit(work), then)
+
+    def _then(self, work: asyncio.Future[Done], then: Callable[[Done], None]) -> None:
+        def done(future: asyncio.Future[Done]) -> None:
             if future.cancelled():
                 return
             error = future.exception()
@@ -322,13 +341,13 @@ class Member:
                 self.fail(error)
                 return
             try:
-                then()
+                then(future.result())
             except Exception as failure:  # noqa: BLE001 - as in _pump
                 self.fail(failure)
                 return
             self.changed()
 
-        self.storage.submit(work).add_done_callback(done)
+        work.add_done_callback(done)
 
     def start_persist(self, persist: Persist) -> None:
         """Write to disk what consensus wants written, on the storage thread."""
@@ -341,7 +360,7 @@ class Member:
         )
         self.on_storage_thread(work, partial(self._persisted, persist))
 
-    def _persisted(self, persist: Persist) -> None:
+    def _persisted(self, persist: Persist, _: None) -> None:
         self.opened.log.adopt(persist.hard_state, persist.entries, persist.snapshot)
         self.replica.persisted(persist)
         self.trimmer.consider()

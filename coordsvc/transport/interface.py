@@ -18,10 +18,14 @@ the peer's link is then closed. Any other exception ends `run`."""
 OnLinkUp = Callable[[str, str], None]
 """(peer, where clients reach it): frames can be sent to it now."""
 
-OnLinkDown = Callable[[str, bool], None]
-"""(peer, closed_by_host): what was sent lately may be lost. `closed_by_host`: the peer's host closed or reset
-the link, so the peer's process has ended or given up, rather than the network."""
+OnLinkDown = Callable[[str], None]
+"""(peer): what was sent lately may be lost."""
 
+OnPeerGone = Callable[[str], None]
+"""(peer): its process seems to have ended. Its host has closed or reset the last connection between us, in
+either direction, or refuses a new one while there is none. A link that we closed ourselves, one that the
+network lost, and one beside which another stands say nothing of the kind. Evidence, no proof: whatever stands
+between the two hosts can close connections too. May be said several times."""
 
 OnRefused = Callable[[str, int, int], None]
 """(peer, cause, configuration_index): the peer does not let us in; see `peer_pb2.Refusal`."""

@@ -15,7 +15,7 @@ from typing import NoReturn
 
 from coordsvc.transport.complaints import Complaints
 from coordsvc.transport.handshake import Admit, Identity, admit_named
-from coordsvc.transport.interface import OnFrames, OnLinkDown, OnLinkUp, OnRefused
+from coordsvc.transport.interface import OnFrames, OnLinkDown, OnLinkUp, OnPeerGone, OnRefused
 from coordsvc.transport.listener import Listener
 from coordsvc.transport.outgoing import OutgoingLink
 from coordsvc.transport.settings import LinkSettings
@@ -39,6 +39,7 @@ class PeerLinks:
         dice: random.Random,
         admit: Admit | None = None,
         on_refused: OnRefused = lambda _peer, _cause, _index: None,
+        on_peer_gone: OnPeerGone = lambda _peer: None,
         settings: LinkSettings | None = None,
         server_ssl: ssl.SSLContext | None = None,
         client_ssl: ssl.SSLContext | None = None,
@@ -54,6 +55,7 @@ class PeerLinks:
         self._dialling: dict[str, asyncio.Task[None]] = {}
         self._tasks: asyncio.TaskGroup | None = None
         self._on_link_down = on_link_down
+        self._on_peer_gone = on_peer_gone
         admit = admit or admit_named(self._outgoing, identity.name)
         self._make_link = partial(
             OutgoingLink,
@@ -62,10 +64,11 @@ class PeerLinks:
             dice=dice,
             complaints=complaints,
             on_link_up=on_link_up,
-            on_link_down=on_link_down,
+            on_link_down=self._link_ended,
             ssl_context=client_ssl,
             admit=admit,
             on_refused=on_refused,
+            on_nobody_there=self._closed_by_host,
         )
         self._listener = Listener(
             listen,
@@ -75,6 +78,7 @@ class PeerLinks:
             complaints=complaints,
             on_frames=on_frames,
             on_greeted=self._dial_back,
+            on_closed=self._closed_by_host,
             on_fault=self._note_fault,
             ssl_context=server_ssl,
         )
@@ -100,7 +104,7 @@ class PeerLinks:
         if dialling is not None:
             dialling.cancel()
         if was_up:
-            self._on_link_down(peer, False)
+            self._on_link_down(peer)
 
     def _start_dialling(self, peer: str) -> None:
         if self._tasks is not None:
@@ -152,6 +156,16 @@ class PeerLinks:
         link = self._outgoing.get(peer)
         if link is not None:
             link.dial_now()
+
+    def _link_ended(self, peer: str, closed_by_host: bool) -> None:
+        self._on_link_down(peer)
+        if closed_by_host:
+            self._closed_by_host(peer)
+
+    def _closed_by_host(self, peer: str) -> None:
+        """Its host has closed a connection, or refuses one: say so unless another one stands."""
+        if peer in self._outgoing and not self.is_up(peer) and not self._listener.has_link_from(peer):
+            self._on_peer_gone(peer)
 
     def _note_fault(self, error: BaseException) -> None:
         if not self._fault.done():

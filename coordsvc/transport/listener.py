@@ -49,6 +49,7 @@ class Listener:
         complaints: Complaints,
         on_frames: OnFrames,
         on_greeted: Callable[[str], None],
+        on_closed: Callable[[str], None],
         on_fault: Callable[[BaseException], None],
         ssl_context: ssl.SSLContext | None,
     ) -> None:
@@ -60,6 +61,7 @@ class Listener:
         self.on_fault = on_fault
         self._listen = listen
         self._on_greeted = on_greeted
+        self._on_closed = on_closed
         self._ssl_context = ssl_context
         self._server: asyncio.Server | None = None
         self._strangers: set[_Connection] = set()
@@ -107,6 +109,10 @@ class Listener:
         """Who is linked to us now."""
         return tuple(self._links)
 
+    def has_link_from(self, peer: str) -> bool:
+        """Return whether this peer is linked to us now."""
+        return peer in self._links
+
     def drop(self, peer: str) -> None:
         """End the link from this peer: it is no member any more. It hears so when it dials again."""
         connection = self._links.get(peer)
@@ -132,10 +138,14 @@ class Listener:
         LOG.info("member '%s' is linked to us", greeted.name)
         self._on_greeted(greeted.name)
 
-    def forget(self, connection: _Connection, peer: str | None) -> None:
+    def forget(self, connection: _Connection, peer: str | None, *, closed_by_host: bool) -> None:
+        """A connection has ended: it was a stranger's, or the link from `peer`."""
         self._strangers.discard(connection)
-        if peer is not None and self._links.get(peer) is connection:
-            del self._links[peer]
+        if peer is None or self._links.get(peer) is not connection:
+            return
+        del self._links[peer]
+        if closed_by_host:
+            self._on_closed(peer)
 
 
 class _Connection(asyncio.Protocol):
@@ -181,10 +191,11 @@ class _Connection(asyncio.Protocol):
         except (FrameTooLarge, MalformedFrame) as error:
             self._refuse(Unwelcome(str(error)))
 
-    def connection_lost(self, _: Exception | None) -> None:
+    def connection_lost(self, error: Exception | None) -> None:
+        closed_by_host = not self._is_closing and not isinstance(error, TimeoutError)
         self._is_closing = True
         self._stop_timer()
-        self._listener.forget(self, self._peer)
+        self._listener.forget(self, self._peer, closed_by_host=closed_by_host)
 
     # --- inside ---
 

@@ -10,7 +10,7 @@ import asyncio
 import random
 import ssl
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from coordsvc.transport.complaints import LOG, Complaints
 from coordsvc.transport.framing import LENGTH_BYTES, FrameReader, FrameTooLarge, join_frames, with_length
@@ -23,9 +23,16 @@ from coordsvc.transport.handshake import (
     Unwelcome,
     read_hello,
 )
-from coordsvc.transport.interface import OnLinkDown, OnLinkUp, OnRefused
+from coordsvc.transport.interface import OnLinkUp, OnRefused
 from coordsvc.transport.settings import LinkSettings
 from coordsvc.transport.sockets import prepare_socket
+
+OnOutgoingDown = Callable[[str, bool], None]
+"""(peer, closed_by_host): the link is down; the peer's host has closed or reset it, rather than we or the
+network."""
+
+OnNobodyThere = Callable[[str], None]
+"""(peer): its host refuses the connection."""
 
 _WRITE_BYTES = 256 * 1024  # about what one write to the socket is given
 
@@ -43,14 +50,16 @@ class OutgoingLink:
         dice: random.Random,
         complaints: Complaints,
         on_link_up: OnLinkUp,
-        on_link_down: OnLinkDown,
+        on_link_down: OnOutgoingDown,
         ssl_context: ssl.SSLContext | None,
         admit: Admit = lambda _greeted: None,
         on_refused: OnRefused = lambda _peer, _cause, _index: None,
+        on_nobody_there: OnNobodyThere = lambda _peer: None,
     ) -> None:
         self._peer = peer
         self._admit = admit
         self._on_refused = on_refused
+        self._on_nobody_there = on_nobody_there
         self._address = address
         self._identity = identity
         self._settings = settings
@@ -146,6 +155,8 @@ class OutgoingLink:
         except TimeoutError:
             self._complain(f"member '{self._peer}' at {host}:{port} does not answer; still trying")
         except OSError as error:
+            if isinstance(error, ConnectionRefusedError):
+                self._on_nobody_there(self._peer)
             self._complain(f"cannot reach member '{self._peer}' at {host}:{port}: {error}; still trying")
         return None
 

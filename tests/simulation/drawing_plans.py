@@ -27,6 +27,7 @@ _CLASSES: dict[str, int] = {
     "one_way": 20,
     "clog": 20,
     "reset": 30,
+    "hang_up": 20,
     "client_cut": 25,
     "client_reset": 30,
     "disk_slow": 20,

@@ -281,6 +281,11 @@ class Faults:
             link.reset()
         return _nothing
 
+    def _hang_up(self, fault: Fault, member: SimulatedMember) -> Undo:
+        """A box between the hosts closes all connections: each side wrongly takes the other for dead."""
+        self.network.hang_up(member.name)
+        return _nothing
+
     def _client_cut(self, fault: Fault, member: SimulatedMember) -> Undo:
         self.weather.cut(member.name)
 

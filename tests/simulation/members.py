@@ -341,9 +341,12 @@ class SimulatedMember:
         self.replica.peer_up(peer, client_address)
         self.receiver.link_up(peer)
 
-    def link_down(self, peer: str, *, closed_by_host: bool) -> None:
-        self.replica.peer_down(peer, closed_by_host=closed_by_host)
+    def link_down(self, peer: str) -> None:
+        self.replica.peer_down(peer)
         self.sender.link_down(peer)
+
+    def peer_gone(self, peer: str) -> None:
+        self.replica.peer_gone(peer)
 
     def greeting(self) -> Greeting:
         return Greeting(

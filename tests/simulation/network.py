@@ -45,7 +45,9 @@ class PeerHost(Protocol):
 
     def link_up(self, peer: str, client_address: str) -> None: ...
 
-    def link_down(self, peer: str, *, closed_by_host: bool) -> None: ...
+    def link_down(self, peer: str) -> None: ...
+
+    def peer_gone(self, peer: str) -> None: ...
 
     def frames(self, peer: str, frames: Frames) -> None: ...
 
@@ -168,7 +170,9 @@ class PeerLink:
         source, target, process = self._source, self._target, self._source_process
         self.close()
         self._world.trace(source.name, "link-down", target.name, closed_by_host)
-        source.feed(process, lambda: source.link_down(target.name, closed_by_host=closed_by_host))
+        source.feed(process, lambda: source.link_down(target.name))
+        if closed_by_host:
+            self._network.closed_by_host(source, process, target.name)
         self._failures = 0
         self._is_dialling = True
         self._retry()
@@ -191,9 +195,25 @@ class PeerLink:
         if life == self._life:
             self._break(closed_by_host=True)
 
+    def source_ended(self, *, is_told: bool) -> None:
+        """The sender's process is gone. Its host says so, unless it is gone too."""
+        was_up, process = self.is_up, self._target_process
+        self.close()
+        if not (was_up and is_told) or self._network.is_cut(self):
+            return
+        network, source, target = self._network, self._source, self._target
+        delay_ns = network.latency_ns(self)
+        self._world.at(delay_ns, lambda: network.closed_by_host(target, process, source.name))
+
     def reset(self) -> None:
         """The network breaks the connection."""
         self._break(closed_by_host=False)
+
+    def hang_up(self) -> None:
+        """Something between the hosts closes the connection, as the peer's host would. Both ends are told."""
+        network, source, target, process = self._network, self._source, self._target, self._target_process
+        self._break(closed_by_host=True)
+        self._world.at(0, lambda: network.closed_by_host(target, process, source.name))
 
     # --- frames ---
 
@@ -332,7 +352,7 @@ class PeerNetwork:
         link.close()
         if was_up:
             host, process = self._hosts[source], self._hosts[source].process()
-            host.feed(process, lambda: host.link_down(target, closed_by_host=False))
+            host.feed(process, lambda: host.link_down(target))
         back = self._links.get((target, source))
         if back is not None:
             back.target_ended(is_told=True)
@@ -344,9 +364,23 @@ class PeerNetwork:
         """Close what the process had dialled, and tell who had dialled it."""
         for (source, target), link in list(self._links.items()):
             if source == name:
-                link.close()
+                link.source_ended(is_told=is_told)
             elif target == name:
                 link.target_ended(is_told=is_told)
+
+    def closed_by_host(self, host: PeerHost, process: int, peer: str) -> None:
+        """`host` is told that the peer's host has closed a connection: evidence, if no other one stands."""
+        if self.link(host.name, peer).is_up or self.link(peer, host.name).is_up:
+            return
+        if host.has_peer(peer):
+            self.world.trace(host.name, "gone", peer)
+            host.feed(process, lambda: host.peer_gone(peer))
+
+    def hang_up(self, name: str) -> None:
+        """Close all connections of a member, in both directions, as if each side's process had ended."""
+        links = [link for pair, link in self._links.items() if name in pair and link.is_up]
+        for link in links:
+            link.hang_up()
 
     def calm(self) -> None:
         """From now on little is lost: elections would be decided by luck, and luck takes its time."""

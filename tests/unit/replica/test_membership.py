@@ -317,7 +317,7 @@ class TestRemoving:
         """No second passes between the crash and the request: accepted, it would stop the cluster."""
         dead, live = followers(trio)
         trio.kill(dead)
-        trio.replica(trio.leader()).peer_down(dead, closed_by_host=True)
+        trio.replica(trio.leader()).peer_down(dead)
         code, _ = refusal(trio.change(RemoveMember(live)))
         assert code is ErrorCode.CHECK_FAILED
 

@@ -55,7 +55,7 @@ def test_a_member_whose_disk_is_an_older_copy_stops() -> None:
     cluster.tick()
     cluster.kill(victim.name)
     victim.log, victim.hard_state, victim.store = older
-    cluster.replica(leader).peer_down(victim.name, closed_by_host=True)
+    cluster.replica(leader).peer_down(victim.name)
     cluster.start(victim.name)
     with pytest.raises(AssertionError, match=r"has acknowledged entry .* and its log has lost it"):
         cluster.tick(30)

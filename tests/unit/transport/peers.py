@@ -55,7 +55,8 @@ class Member:
     links: PeerLinks
     batches: list[tuple[str, list[peer_pb2.PeerFrame]]] = field(default_factory=list)
     ups: list[tuple[str, str]] = field(default_factory=list)
-    downs: list[tuple[str, bool]] = field(default_factory=list)
+    downs: list[str] = field(default_factory=list)
+    gone: list[str] = field(default_factory=list)
     on_frames: Callable[[str, list[peer_pb2.PeerFrame]], None] | None = None
     refusals: list[tuple[str, int, int]] = field(default_factory=list)
     task: asyncio.Task[None] | None = None
@@ -98,8 +99,12 @@ def make_member(
         member.ups.append((peer, client_address))
         member.event.set()
 
-    def on_link_down(peer: str, closed_by_host: bool) -> None:
-        member.downs.append((peer, closed_by_host))
+    def on_link_down(peer: str) -> None:
+        member.downs.append(peer)
+        member.event.set()
+
+    def on_peer_gone(peer: str) -> None:
+        member.gone.append(peer)
         member.event.set()
 
     def on_refused(peer: str, cause: int, configuration_index: int) -> None:
@@ -113,6 +118,7 @@ def make_member(
         on_frames=on_frames,
         on_link_up=on_link_up,
         on_link_down=on_link_down,
+        on_peer_gone=on_peer_gone,
         on_refused=on_refused,
         dice=random.Random(1),
         admit=admit,
@@ -201,3 +207,45 @@ async def stranger(address: Address) -> AsyncIterator[Stranger]:
         yield Stranger(reader, writer)
     finally:
         writer.transport.abort()
+
+
+class Peer:
+    """Plays member b, to whom member a dials: connections wait here for the test to serve them."""
+
+    def __init__(self, listening: socket.socket) -> None:
+        self.listening = listening
+        self.dialled: asyncio.Queue[Stranger] = asyncio.Queue()
+
+    async def next_connection(self) -> Stranger:
+        async with asyncio.timeout(PATIENCE_S):
+            return await self.dialled.get()
+
+    async def next_link(self, name: str = "b", cluster_id: str = "cluster") -> Stranger:
+        """Take the next connection and greet on it."""
+        connection = await self.next_connection()
+        hello = (await connection.read_frame()).hello
+        assert (hello.cluster_id, getattr(hello, "from"), hello.to) == ("cluster", "a", "b")
+        await connection.send(with_length(Identity(cluster_id, name, "clients-of-b:7400").hello_to("a")))
+        return connection
+
+
+@asynccontextmanager
+async def dialling(settings: LinkSettings = QUICK) -> AsyncIterator[tuple[Member, Peer]]:
+    peer = Peer(bound_socket())
+    # A small window, so that a reader that does not read is felt soon.
+    peer.listening.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8192)
+    accepted: list[asyncio.StreamWriter] = []
+
+    def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        accepted.append(writer)
+        peer.dialled.put_nowait(Stranger(reader, writer))
+
+    server = await asyncio.start_server(accept, sock=peer.listening, limit=8192)
+    member = make_member("a", bound_socket(), {"b": peer.listening.getsockname()}, settings=settings)
+    try:
+        async with running(member):
+            yield member, peer
+    finally:
+        server.close()
+        for writer in accepted:
+            writer.transport.abort()

@@ -4,21 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 
 import pytest
 
 from coordsvc.transport.framing import with_length
-from coordsvc.transport.handshake import Identity, Unwelcome, refusal
+from coordsvc.transport.handshake import Unwelcome, refusal
 from coordsvc.transport.settings import LinkSettings
 from tests.unit.transport.peers import (
-    PATIENCE_S,
-    QUICK,
     Member,
-    Stranger,
     bound_socket,
     complaints_of,
+    dialling,
     make_member,
     number_of,
     numbered,
@@ -33,48 +29,6 @@ SMALL = LinkSettings(
     backoff_s_min=0.01,
     backoff_s_max=0.02,
 )
-
-
-class Peer:
-    """Plays member b, to whom member a dials: connections wait here for the test to serve them."""
-
-    def __init__(self, listening: socket.socket) -> None:
-        self.listening = listening
-        self.dialled: asyncio.Queue[Stranger] = asyncio.Queue()
-
-    async def next_connection(self) -> Stranger:
-        async with asyncio.timeout(PATIENCE_S):
-            return await self.dialled.get()
-
-    async def next_link(self, name: str = "b", cluster_id: str = "cluster") -> Stranger:
-        """Take the next connection and greet on it."""
-        connection = await self.next_connection()
-        hello = (await connection.read_frame()).hello
-        assert (hello.cluster_id, getattr(hello, "from"), hello.to) == ("cluster", "a", "b")
-        await connection.send(with_length(Identity(cluster_id, name, "clients-of-b:7400").hello_to("a")))
-        return connection
-
-
-@asynccontextmanager
-async def dialling(settings: LinkSettings = QUICK) -> AsyncIterator[tuple[Member, Peer]]:
-    peer = Peer(bound_socket())
-    # A small window, so that a reader that does not read is felt soon.
-    peer.listening.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8192)
-    accepted: list[asyncio.StreamWriter] = []
-
-    def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        accepted.append(writer)
-        peer.dialled.put_nowait(Stranger(reader, writer))
-
-    server = await asyncio.start_server(accept, sock=peer.listening, limit=8192)
-    member = make_member("a", bound_socket(), {"b": peer.listening.getsockname()}, settings=settings)
-    try:
-        async with running(member):
-            yield member, peer
-    finally:
-        server.close()
-        for writer in accepted:
-            writer.transport.abort()
 
 
 def transport_of(member: Member) -> asyncio.Transport:
@@ -172,7 +126,7 @@ async def test_a_link_that_takes_nothing_is_closed_and_dialled_again(
 
         await member.wait(lambda: bool(member.downs))
 
-        assert member.downs == [("b", False)], "it was not the peer's host that closed it"
+        assert (member.downs, member.gone) == (["b"], []), "it was not the peer's host that closed it"
         assert member.links.queued_bytes("b") == 0
         assert "takes nothing" in caplog.text
         await peer.next_link()
@@ -189,7 +143,7 @@ async def test_a_link_that_the_peer_ends_is_dialled_again_and_told_so(by_reset: 
         else:
             link.writer.close()
 
-        await member.wait(lambda: member.downs == [("b", True)])
+        await member.wait(lambda: (member.downs, member.gone) == (["b"], ["b"]))
         link = await peer.next_link()
         await member.wait_up(2)
 
@@ -206,7 +160,8 @@ async def test_a_link_that_timed_out_was_not_closed_by_the_peers_host() -> None:
 
         connection.connection_lost(TimeoutError("timed out"))  # what the kernel says of a host that vanished
 
-        await member.wait(lambda: member.downs == [("b", False)])
+        await member.wait(lambda: member.downs == ["b"])
+        assert member.gone == []
 
 
 async def test_frames_for_a_lost_link_do_not_come_out_of_the_next_one() -> None:
@@ -288,7 +243,8 @@ async def test_a_peer_that_speaks_on_our_sending_connection_is_closed() -> None:
         await member.wait_up()
         await link.send(with_length(numbered(1)))
 
-        await member.wait(lambda: member.downs == [("b", False)])
+        await member.wait(lambda: member.downs == ["b"])
+        assert member.gone == []
 
 
 async def test_a_peer_that_is_heard_from_is_dialled_without_further_delay() -> None:
