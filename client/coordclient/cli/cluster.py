@@ -33,8 +33,8 @@ def status(ctx: click.Context, settings: Settings) -> None:
     cluster works, but a member does not answer; 3: there is no leader, or nobody answers. An endpoint that
     does not answer, and is no member's, is shown only.
     """
-    statuses = _ask_all(settings)
-    leader = _leader_of(statuses)
+    statuses = ask_members(settings)
+    leader = leader_of(statuses)
     if settings.for_people:
         print_table(_STATUS_COLUMNS, [_status_row(status, leader) for status in statuses])
         click.echo(_verdict(statuses, leader))
@@ -47,7 +47,7 @@ def status(ctx: click.Context, settings: Settings) -> None:
         ctx.exit(ExitCode.REFUSED)
 
 
-def _ask_all(settings: Settings) -> list[EndpointStatus]:
+def ask_members(settings: Settings) -> list[EndpointStatus]:
     """Ask the endpoints that were named, then the members that they know of."""
     named = list(dict.fromkeys(settings.endpoints.split(",")))
     statuses = ask_status(named, settings.timeout_s)
@@ -69,7 +69,7 @@ def _ask_all(settings: Settings) -> list[EndpointStatus]:
     return statuses
 
 
-def _leader_of(statuses: list[EndpointStatus]) -> str:
+def leader_of(statuses: list[EndpointStatus]) -> str:
     """Return the leader of the highest term: one that was cut off may not know of its successor."""
     replies = [status.reply for status in statuses if status.reply is not None and status.reply.leader]
     return max(replies, key=lambda reply: reply.term).leader if replies else ""

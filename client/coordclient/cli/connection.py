@@ -1,6 +1,6 @@
 """A client for the length of one command, and better words for a node that is not there.
 
-Rule of this file: the only place of the program that makes a `Client`.
+Rule of this file: the only place of the program that makes clients.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final, Protocol
 
-from coordclient import Client
+from coordclient import AsyncClient, Client
 from coordclient.cli.command import Settings
 from coordclient.cli.stale_reads import StaleReader
 from coordclient.errors import CoordError, NoNodeError
@@ -41,6 +41,17 @@ def connected(
     )
     with client, _hints(client):
         yield client
+
+
+def async_client(settings: Settings, endpoints: str, *, name: str) -> AsyncClient:
+    """Return a client that is not connected yet, for a command that needs many sessions at a time."""
+    return AsyncClient(
+        endpoints,
+        session_timeout=SESSION_TIMEOUT_S,
+        request_timeout=settings.timeout_s,
+        connect_timeout=settings.timeout_s,
+        name=name,
+    )
 
 
 class Reader(Protocol):

@@ -12,6 +12,7 @@ from typing import Any
 import click
 
 from coordclient.cli.arguments import Duration, Endpoints
+from coordclient.cli.benchmark import bench
 from coordclient.cli.changes import history, watch
 from coordclient.cli.cluster import session, status
 from coordclient.cli.command import Settings, apply_shared, shared_options
@@ -87,7 +88,7 @@ def _settings_of_environment(ctx: click.Context) -> Settings:
 _COMMANDS: tuple[click.Command, ...] = (
     ls, tree, get, set_value, create, delete, stat, watch, history,
     lock, semaphore, elect, service,
-    status, member, leader, session, completion,
+    status, member, leader, session, bench, completion,
 )  # fmt: skip
 for command in _COMMANDS:
     main.add_command(command)
