@@ -211,11 +211,16 @@ def varint(number: int) -> bytes:
     return bytes(out)
 
 
-def delivery_item(watch_ids: list[int], event: bytes) -> bytes:
+def encode_watch_ids(watch_ids: list[int]) -> bytes:
+    """Encode the ids of the watches of one connection, for `delivery_item`."""
+    return b"".join([varint(watch_id) for watch_id in watch_ids])
+
+
+def delivery_item(encoded_ids: bytes, event: bytes) -> bytes:
     """Wrap an encoded Event for the watches of one connection: ServerItem{delivery{watch_ids, event}}."""
-    packed = b"".join([varint(watch_id) for watch_id in watch_ids])
-    delivery = b"\x0a" + varint(len(packed)) + packed + b"\x12" + varint(len(event)) + event
-    return b"\x1a" + varint(len(delivery)) + delivery
+    ids_length, event_length = varint(len(encoded_ids)), varint(len(event))
+    delivery = b"".join((b"\x0a", ids_length, encoded_ids, b"\x12", event_length, event))
+    return b"".join((b"\x1a", varint(len(delivery)), delivery))
 
 
 def join_items(items: list[bytes]) -> bytes:

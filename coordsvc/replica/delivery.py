@@ -13,7 +13,7 @@ from coordsvc.replica.connections import NOT_SET, Connection, ConnectionState, P
 from coordsvc.replica.state import ReplicaState
 from coordsvc.statemachine.changes import Change
 from coordsvc.watch.catchup import CatchUp
-from coordsvc.watch.registry import ONCE_KINDS, Firing, Watch
+from coordsvc.watch.registry import ONCE_KINDS, Audience, Firing, Watch
 
 _EventKey = tuple[int, str, int, int, bool]
 
@@ -32,31 +32,33 @@ class Delivery:
     def _deliver(self, firings: Iterable[Firing]) -> None:
         """Queue events. One event for many watches is encoded once, and sent once per connection."""
         encoded: dict[_EventKey, bytes] = {}
-        grouped: dict[tuple[_EventKey, int], list[int]] = {}
+        connections = self._state.connections
         for firing in firings:
-            watch = firing.watch
+            audience = firing.audience
             # A transaction may change one node more than once: each of its changes is an event of its own.
             change = id(firing.change)
-            key = (firing.event_type, firing.path, firing.zxid, change, watch.with_values)
-            if key not in encoded:
-                encoded[key] = results.encode_event(
-                    firing.event_type, firing.path, firing.zxid, firing.change, with_value=watch.with_values
+            key = (firing.event_type, firing.path, firing.zxid, change, audience.with_values)
+            event = encoded.get(key)
+            if event is None:
+                event = encoded[key] = results.encode_event(
+                    firing.event_type,
+                    firing.path,
+                    firing.zxid,
+                    firing.change,
+                    with_value=audience.with_values,
                 )
-            grouped.setdefault((key, watch.connection), []).append(watch.watch_id)
-            if watch.kind in ONCE_KINDS:
-                self._forget_once(watch)
-        for (key, number), watch_ids in grouped.items():
-            connection = self._state.connections.get(number)
+            connection = connections.get(audience.connection)
             if connection is None:
                 continue
-            connection.push(results.delivery_item(watch_ids, encoded[key]))
+            if audience.has_once:
+                _forget_once(connection, audience)
+            if not audience.encoded_ids:
+                audience.encoded_ids = results.encode_watch_ids(
+                    [watch.watch_id for watch in audience.watches]
+                )
+            connection.push(results.delivery_item(audience.encoded_ids, event))
             self._state.mark(connection)
             self._state.check_slow(connection)
-
-    def _forget_once(self, watch: Watch) -> None:
-        connection = self._state.connections.get(watch.connection)
-        if connection is not None:
-            connection.watches.pop(watch.watch_id, None)
 
     # -----------------------------------------------------------------------------------------
     # Watches come and go
@@ -154,3 +156,10 @@ class Delivery:
         connection.state = ConnectionState.LIVE
         state.mark(connection)
         self._caught_up(connection)
+
+
+def _forget_once(connection: Connection, audience: Audience) -> None:
+    """The one-shot watches of this connection have had their event."""
+    for watch in audience.watches:
+        if watch.kind in ONCE_KINDS:
+            connection.watches.pop(watch.watch_id, None)

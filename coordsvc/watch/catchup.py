@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from coordsvc.statemachine.changes import Change
-from coordsvc.watch.registry import ONCE_KINDS, RESYNC_EVENT, Firing, Watch, WatchRegistry
+from coordsvc.watch.registry import ONCE_KINDS, RESYNC_EVENT, Audience, Firing, Watch, WatchRegistry
 
 
 @dataclass(slots=True)
@@ -61,9 +61,11 @@ class CatchUp:
         for watch in self.watches():
             if watch.since >= oldest:
                 continue
-            told.append(Firing(watch, RESYNC_EVENT, watch.path, oldest, None))
+            has_once = watch.kind in ONCE_KINDS
+            audience = Audience(watch.connection, watch.with_values, [watch], has_once)
+            told.append(Firing(audience, RESYNC_EVENT, watch.path, oldest, None))
             watch.since = oldest
-            if watch.kind in ONCE_KINDS:
+            if has_once:
                 self.remove(watch)  # It has had its one event: whoever set it reads again.
         self.cursor = oldest
         return told

@@ -68,14 +68,15 @@ class HonestService:
         self._machine.commit()
         self.history.committed += changes
         for firing in self._registry.match(changes):
-            watch = self._watches[firing.watch.watch_id]
             change = firing.change
-            value = change.value if change is not None and firing.watch.with_values else b""
+            value = change.value if change is not None and firing.audience.with_values else b""
             stat = change.stat if change is not None else None
-            order = self._next_order(watch.client)
-            watch.events.append(
-                WatchEvent(firing.event_type, firing.path, firing.zxid, self.now_ns, value, stat, order)
-            )
+            for fired in firing.audience.watches:
+                watch = self._watches[fired.watch_id]
+                order = self._next_order(watch.client)
+                watch.events.append(
+                    WatchEvent(firing.event_type, firing.path, firing.zxid, self.now_ns, value, stat, order)
+                )
 
     def _next_order(self, client: str) -> int:
         self._orders[client] = self._orders.get(client, 0) + 1

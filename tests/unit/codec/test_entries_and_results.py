@@ -36,7 +36,9 @@ def test_joined_commands_are_an_entry_batch(time_ms: int, writes: list[bytes]) -
 def test_a_wrapped_event_is_a_delivery(watch_ids: list[int], value: bytes) -> None:
     change = Change(ChangeType.CHANGED, "/a", 9, value, STAT)
     event = results.encode_event(1, "/a", 9, change, with_value=True)
-    item = coordination_pb2.ServerItem.FromString(results.delivery_item(watch_ids, event))
+    item = coordination_pb2.ServerItem.FromString(
+        results.delivery_item(results.encode_watch_ids(watch_ids), event)
+    )
     assert list(item.delivery.watch_ids) == watch_ids
     assert item.delivery.event.value == value
     assert item.delivery.event.stat == results.encode_stat(STAT)

@@ -19,7 +19,7 @@ def watch(watch_id: int, since: int, kind: WatchKind = WatchKind.STREAM) -> Watc
 
 
 def told(firings: list[Firing]) -> list[tuple[int, int]]:
-    return [(firing.watch.watch_id, firing.zxid) for firing in firings]
+    return [(watch.watch_id, firing.zxid) for firing in firings for watch in firing.audience.watches]
 
 
 def test_each_watch_gets_what_came_after_its_own_zxid() -> None:
@@ -51,7 +51,8 @@ def test_lost_history_is_said_once_to_those_who_needed_it() -> None:
     catch_up.add(watch(1, 1))
     catch_up.add(watch(2, 8))
     firings = catch_up.skip_to(5)
-    assert [(firing.watch.watch_id, firing.event_type) for firing in firings] == [(1, RESYNC_EVENT)]
+    assert told(firings) == [(1, catch_up.cursor)]
+    assert [firing.event_type for firing in firings] == [RESYNC_EVENT]
     assert told(catch_up.replay(changes(6, 9))) == [(1, 6), (1, 9), (2, 9)]
 
 

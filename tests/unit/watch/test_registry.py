@@ -25,7 +25,11 @@ def registry_with(*watches: tuple[WatchKind, str]) -> WatchRegistry:
 
 def fired(registry: WatchRegistry, *changes: Change) -> list[tuple[int, int, str]]:
     """(watch id, event type, path) of each firing."""
-    return [(firing.watch.watch_id, firing.event_type, firing.path) for firing in registry.match(changes)]
+    return [
+        (watch.watch_id, firing.event_type, firing.path)
+        for firing in registry.match(changes)
+        for watch in firing.audience.watches
+    ]
 
 
 @pytest.mark.parametrize(
@@ -97,3 +101,31 @@ def test_removed_watches_are_silent_and_leave_nothing() -> None:
     registry.remove(watch)
     assert fired(registry, change(ChangeType.CREATED, "/a")) == []
     assert (registry.count, registry.watches()) == (0, [])
+
+
+def test_the_watches_of_a_connection_are_told_together() -> None:
+    registry = WatchRegistry()
+    for number in (1, 2, 3):
+        registry.add(Watch(7, number, "/a", WatchKind.STREAM, with_values=True))
+    registry.add(Watch(8, 1, "/a", WatchKind.STREAM, with_values=True))
+    registry.add(Watch(8, 2, "/a", WatchKind.STREAM, with_values=False))
+
+    firings = registry.match([change(ChangeType.CHANGED, "/a")])
+
+    assert [
+        (firing.audience.connection, [watch.watch_id for watch in firing.audience.watches])
+        for firing in firings
+    ] == [(7, [1, 2, 3]), (8, [1]), (8, [2])]
+
+
+def test_an_audience_stays_the_same_while_no_watch_comes_or_goes() -> None:
+    registry = registry_with((WatchKind.STREAM, "/a"))
+    (first,) = registry.match([change(ChangeType.CHANGED, "/a", 1)])
+    (second,) = registry.match([change(ChangeType.CHANGED, "/a", 2)])
+    assert second.audience is first.audience
+
+    late = Watch(1, 9, "/a", WatchKind.STREAM, with_values=False)
+    registry.add(late)
+    assert fired(registry, change(ChangeType.CHANGED, "/a", 3)) == [(1, CHANGED, "/a"), (9, CHANGED, "/a")]
+    registry.remove(late)
+    assert fired(registry, change(ChangeType.CHANGED, "/a", 4)) == [(1, CHANGED, "/a")]
