@@ -28,6 +28,10 @@ from coordsvc.replica.state import ReplicaState
 from coordsvc.statemachine.commands import Exists, Get
 from coordsvc.statemachine.results import ErrorCode, Failure, ReadResult
 
+# A session that lasts so many waits for its pong until the next tick. A client gives a connection up when a
+# pong takes a quarter of its timeout, and an election timeout is at least three ticks.
+_PATIENT_ELECTION_TIMEOUTS = 2
+
 
 class Reads:
     def __init__(self, state: ReplicaState, set_watch: Callable[[PendingRead], None]) -> None:
@@ -58,10 +62,18 @@ class Reads:
             self.serve_ready(read.connection)
 
     def ping(self, connection: Connection, ping: int, session_id: int) -> None:
-        """Answer with a pong once the leader has renewed the session."""
+        """Answer with a pong once the leader has renewed the session.
+
+        Pings share the round of the next reads, or the tick's: a thousand idle sessions cost ten rounds a
+        second, and nobody waits for a pong who has a session timeout of seconds. Others get a round at once.
+        """
         gathering = self.rounds.gathering
         gathering.pings[connection] = Ping(ping, session_id)
         gathering.touched[session_id] = None
+        session = self._state.machine.sessions.get(session_id)
+        patient_ms = _PATIENT_ELECTION_TIMEOUTS * self._state.settings.election_timeout_ms
+        if session is None or session.timeout_ms < patient_ms:
+            gathering.is_urgent = True
 
     def touch(self, session_id: int) -> None:
         """The session was heard from: the next round says so to the leader."""

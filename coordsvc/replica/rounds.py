@@ -29,6 +29,7 @@ class Round:
     reads: dict[PendingRead, None] = field(default_factory=dict)
     pings: dict[Connection, Ping] = field(default_factory=dict)
     touched: dict[int, None] = field(default_factory=dict)
+    is_urgent: bool = False  # some ping cannot wait for the next tick
 
     def is_empty(self) -> bool:
         return not (self.reads or self.pings or self.touched)
@@ -38,6 +39,7 @@ class Round:
         self.reads = older.reads | self.reads
         self.pings = older.pings | self.pings
         self.touched.update(older.touched)
+        self.is_urgent |= older.is_urgent
 
     def forget(self, connection: Connection) -> None:
         """The connection is over: nobody waits for its answers."""
@@ -66,8 +68,8 @@ class Rounds:
         return self.in_flight
 
     def wants_start(self) -> bool:
-        """Tell whether somebody waits for an answer (touches alone wait for the tick)."""
-        return self.in_flight is None and bool(self.gathering.reads or self.gathering.pings)
+        """Tell whether somebody waits for an answer; touches, and pings with patience, wait for the tick."""
+        return self.in_flight is None and (bool(self.gathering.reads) or self.gathering.is_urgent)
 
     def confirm(self, number: int) -> Round | None:
         """Return the round that this answers; None for an answer that comes too late."""
