@@ -8,17 +8,20 @@ needed for that is gone, the reader gets a RESYNC event.
 from __future__ import annotations
 
 import asyncio
+import logging
 import math
 from collections import deque
 from collections.abc import Callable, Generator
 from types import TracebackType
 from typing import Protocol, Self
 
-from coordclient.callbacks import Callback, Callbacks
+from coordclient.callbacks import Callback, Callbacks, Subscriber
 from coordclient.errors import ClientClosedError, CoordError, SessionExpiredError
 from coordclient.states import State
 from coordclient.types import Event
 from coordclient.watch_records import STREAM, STREAM_RECURSIVE, WatchRecord
+
+logger = logging.getLogger("coordclient.watches")
 
 BUFFER_EVENTS_MAX = 1000
 
@@ -71,8 +74,7 @@ class WatchStream:
         self._buffer: deque[Event] = deque()
         self._buffer_size = buffer_size
         self._news = asyncio.Event()
-        self._callback = callback
-        self._pump: asyncio.Task[None] | None = None
+        self._subscriber = host.callbacks.subscriber(callback) if callback is not None else None
         self._is_started = False
         self._is_paused = False
         self._is_closed = False
@@ -98,10 +100,6 @@ class WatchStream:
         except BaseException:
             self._end()
             raise
-        if self._callback is not None:
-            self._pump = asyncio.get_running_loop().create_task(
-                self._feed(self._callback), name="coordclient watch"
-            )
         return self
 
     async def _set(self, timeout: float | None) -> int:
@@ -115,10 +113,8 @@ class WatchStream:
     async def close(self) -> None:
         """End the stream. Idempotent; a reader that waits is released."""
         self._end()
-        pump = self._pump
-        if pump is not None and pump is not asyncio.current_task():
-            pump.cancel()
-            await asyncio.wait([pump])
+        if self._subscriber is not None:
+            await self._subscriber.close()
 
     def _end(self) -> None:
         if self._is_closed:
@@ -134,16 +130,28 @@ class WatchStream:
     def _take(self, event: Event) -> None:
         if self._is_closed:
             return
-        self._buffer.append(self._host.relative_event(event))
-        self._news.set()
-        if len(self._buffer) >= self._buffer_size and not self._is_paused:
+        waiting: deque[Event] | Subscriber[Event]
+        if self._subscriber is not None:
+            waiting = self._subscriber
+            waiting.push(self._host.relative_event(event))
+        else:
+            waiting = self._buffer
+            waiting.append(self._host.relative_event(event))
+            self._news.set()
+        if len(waiting) >= self._buffer_size and not self._is_paused:
             self._is_paused = True
             self._host.cancel_watch(self._record)
+            if self._subscriber is not None:
+                self._subscriber.when_drained = self._go_on_calling
 
     def _state_changed(self, state: State) -> None:
-        if state is State.CLOSED and not self._is_closed:
-            self._failure = ClientClosedError()
-            self._news.set()
+        if state is not State.CLOSED or self._is_closed:
+            return
+        if self._subscriber is not None:
+            self._end()
+            return
+        self._failure = ClientClosedError()
+        self._news.set()
 
     # -----------------------------------------------------------------------------------------
     # For the reader
@@ -203,10 +211,11 @@ class WatchStream:
     ) -> None:
         await self.close()
 
-    async def _feed(self, callback: Callback[Event]) -> None:
-        """Call the application for each event, until the stream or the client is closed."""
+    async def _go_on_calling(self) -> None:
+        """The callback, which was slow, has been told everything."""
         try:
-            async for event in self:
-                await self._host.callbacks.call(callback, event)
-        except ClientClosedError:
+            await self.go_on()
+        except CoordError as error:
+            if not isinstance(error, ClientClosedError):
+                logger.error("the watch of %s could not be set again, and has ended: %s", self.path, error)
             self._end()
