@@ -1,7 +1,8 @@
 """Trimming the log behind a synced tree. Design section 7.
 
 Rule of this file: an entry goes only when the tree that holds its effect is on disk; some entries stay for
-followers that are a little behind, and those that a snapshot under way needs stay too.
+followers that are a little behind, and those that a snapshot under way needs stay too. The tree is synced
+beside the writes to the log, and the entries go in pieces between them.
 """
 
 from __future__ import annotations
@@ -33,15 +34,18 @@ class LogTrimmer:
         if index < log.first_index():
             return
         self._under_way = True
-        tree = member.opened.tree
+        member.on_background_thread(member.opened.tree.sync, partial(self._trim, index))
 
-        def work() -> None:
-            tree.sync()
-            log.trim(index)
+    def _trim(self, index: int, _: None = None) -> None:
+        """Trim a piece, so that whoever waits for a write to the log does not wait for all of the trim."""
+        self._member.on_storage_thread(
+            partial(self._member.opened.log.trim_some, index), partial(self._trimmed, index)
+        )
 
-        member.on_storage_thread(work, partial(self._trimmed, index))
-
-    def _trimmed(self, index: int) -> None:
+    def _trimmed(self, index: int, is_done: bool) -> None:
+        if not is_done:
+            self._trim(index)
+            return
         self._under_way = False
         self._member.opened.log.adopt_trim(index)
         self._member.replica.state.raft.log_trimmed()

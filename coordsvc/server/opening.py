@@ -22,6 +22,7 @@ from coordsvc.config import DEFAULT_NAME, ServerConfig, parse_members
 from coordsvc.raft.node import LogStateError, RaftConfig, RaftNode
 from coordsvc.replica.core import Replica
 from coordsvc.replica.settings import ReplicaSettings
+from coordsvc.server.verifying import VERIFIED_BEFORE_SERVING_NODES, Verification
 from coordsvc.statemachine.errors import CorruptStateError
 from coordsvc.statemachine.machine import StateMachine
 from coordsvc.statemachine.types import Limits
@@ -42,12 +43,15 @@ class OpenedMember:
     tree: TreeStore
     replica: Replica
     limits: Limits
+    verification: Verification | None  # what is to be verified while it serves
 
     @property
     def identity(self) -> StoredIdentity:
         return self.directory.identity
 
     def close(self) -> None:
+        if self.verification is not None:
+            self.verification.snapshot.close()
         self.tree.close()
         self.log.close()
         self.directory.close()
@@ -137,6 +141,17 @@ def _make_raft(
     return raft
 
 
+def _verify(tree: TreeStore, machine: StateMachine) -> Verification | None:
+    """Verify a small tree now; of a large one return what is to be verified while it serves."""
+    if machine.node_count > VERIFIED_BEFORE_SERVING_NODES:
+        snapshot = tree.snapshot()
+        return Verification(snapshot, machine.verification(snapshot))
+    tree.verify_all()
+    if machine.applied_index:
+        machine.verify()
+    return None
+
+
 def open_member(config: ServerConfig, joined: StoredIdentity | None = None) -> OpenedMember:
     """Open and verify the data directory, and build the replica.
 
@@ -151,11 +166,9 @@ def open_member(config: ServerConfig, joined: StoredIdentity | None = None) -> O
     identity = directory.identity
     log = directory.open_log()
     tree = directory.open_tree()
-    tree.verify_all()
     limits = limits_of(config)
     machine = StateMachine(tree, limits)
-    if machine.applied_index:
-        machine.verify()
+    verification = _verify(tree, machine)
     recover_log(log, machine.applied_index, directory.installed)
     contacts = _settle_membership(machine, identity)
     dice = random.SystemRandom()
@@ -172,4 +185,4 @@ def open_member(config: ServerConfig, joined: StoredIdentity | None = None) -> O
         joined_index=identity.joined_index,
         contacts=contacts,
     )
-    return OpenedMember(directory, log, tree, replica, limits)
+    return OpenedMember(directory, log, tree, replica, limits, verification)

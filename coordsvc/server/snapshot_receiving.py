@@ -72,19 +72,19 @@ class SnapshotReceiver:
 
     async def _take(self, peer: str, chunk: peer_pb2.SnapshotChunk) -> None:
         member = self._member
-        storage = member.storage
+        background = member.background
         if self._offered is not None:
             return  # The one before is just being installed; consensus asks again if it needs more.
         if chunk.number == 0:
             await self._drop()
-            builder = await storage.submit(member.opened.directory.new_tree)
+            builder = await background.submit(member.opened.directory.new_tree)
             self._incoming = _Incoming(peer, chunk.index, builder)
             log(logging.INFO, "snapshot_receiving", sender=peer, index=chunk.index)
         incoming = self._incoming
         if incoming is None or (incoming.peer, incoming.index) != (peer, chunk.index):
             raise SnapshotRefused(f"chunk {chunk.number} belongs to no snapshot that was begun")
         add = partial(incoming.builder.add_chunk, chunk.number, chunk.data, chunk.checksum)
-        await storage.submit(add)
+        await background.submit(add)
         self._answer(peer, chunk.index, received=chunk.number + 1)
         if chunk.last:
             await self._finish(incoming, chunk)
@@ -92,7 +92,7 @@ class SnapshotReceiver:
     async def _finish(self, incoming: _Incoming, chunk: peer_pb2.SnapshotChunk) -> None:
         member = self._member
         metadata = decode_snapshot_metadata(chunk.metadata)
-        await member.storage.submit(partial(_verify, incoming.builder, metadata, member))
+        await member.background.submit(partial(_verify, incoming.builder, metadata, member))
         self._incoming = None
         self._offered = (metadata, incoming)
         message = Message(
@@ -108,7 +108,7 @@ class SnapshotReceiver:
         if member.replica.state.raft.pending_snapshot != metadata:
             # Not wanted any more: the log has caught up meanwhile, or the sender leads no longer.
             self._offered = None
-            await member.storage.submit(incoming.builder.abort)
+            await member.background.submit(incoming.builder.abort)
             self._answer(incoming.peer, incoming.index, done=True)
         member.changed()
 
@@ -118,14 +118,14 @@ class SnapshotReceiver:
         assert self._offered is not None, "only an offered snapshot is accepted"
         metadata, incoming = self._offered
         assert persist.snapshot == metadata, "the offered snapshot is the accepted one"
-        installed: list[TreeStore] = []
 
-        def work() -> None:
+        def work() -> TreeStore:
             opened = member.opened
-            installed.append(opened.directory.switch_tree(incoming.builder, metadata.index, metadata.term))
+            tree = opened.directory.switch_tree(incoming.builder, metadata.index, metadata.term)
             opened.log.write(persist.hard_state, persist.entries, metadata, sync=True)
+            return tree
 
-        member.on_storage_thread(work, lambda: self._installed(persist, incoming, installed[0]))
+        member.on_storage_thread(work, partial(self._installed, persist, incoming))
 
     def _installed(self, persist: Persist, incoming: _Incoming, tree: TreeStore) -> None:
         member = self._member
@@ -142,13 +142,15 @@ class SnapshotReceiver:
             old_tree.close()
             opened.directory.remove_old_trees()
 
+        # Whatever still reads the old tree does so on the background thread, so before this work.
         member.sender.old_tree_gone()
-        member.on_storage_thread(work, lambda: None)
+        member.verifier.old_tree_gone()
+        member.on_background_thread(work, _nothing_more)
 
     async def _drop(self) -> None:
         incoming, self._incoming = self._incoming, None
         if incoming is not None:
-            await self._member.storage.submit(incoming.builder.abort)
+            await self._member.background.submit(incoming.builder.abort)
 
     def _answer(
         self, peer: str, index: int, *, received: int = 0, done: bool = False, failed: bool = False
@@ -159,7 +161,7 @@ class SnapshotReceiver:
 
 
 def _verify(builder: SnapshotBuilder, metadata: SnapshotMetadata, member: Member) -> None:
-    """Make the received tree durable, and check that it is what it claims to be. Storage thread."""
+    """Make the received tree durable, and check that it is what it claims to be. Background thread."""
     builder.finish()
     try:
         machine = StateMachine(builder.store, member.opened.limits)
@@ -171,3 +173,7 @@ def _verify(builder: SnapshotBuilder, metadata: SnapshotMetadata, member: Member
         machine.verify()
     except CorruptStateError as error:
         raise SnapshotRefused(f"the received tree is damaged: {error}") from error
+
+
+def _nothing_more(_: None) -> None:
+    pass

@@ -1,7 +1,7 @@
 """Streaming the tree to a follower that fell behind the log. Design section 7.
 
-Rule of this file: a small window of chunks is in flight, each read on the storage thread, so that neither the
-event loop nor memory is held; a stream that does not get on is given up and reported to consensus.
+Rule of this file: a small window of chunks is in flight, each read on the background thread, so that neither
+the event loop nor memory is held; a stream that does not get on is given up and reported to consensus.
 """
 
 from __future__ import annotations
@@ -120,10 +120,10 @@ class SnapshotSenders:
             member.changed()
 
     async def _send_chunks(self, stream: _Stream) -> None:
-        storage = self._member.storage
-        chunks = await storage.submit(lambda: stream.snapshot.chunks(_CHUNK_BYTES))
+        background = self._member.background
+        chunks = await background.submit(lambda: stream.snapshot.chunks(_CHUNK_BYTES))
         while True:
-            chunk = await storage.submit(lambda: next(chunks))
+            chunk = await background.submit(lambda: next(chunks))
             await self._wait(stream, partial(_has_room, stream, chunk.number))
             self._send(stream, chunk)
             if chunk.last:

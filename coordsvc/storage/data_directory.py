@@ -209,7 +209,7 @@ class DataDirectory:
         return tree
 
     def new_tree(self, bytes_max: int = TREE_BYTES_MAX) -> SnapshotBuilder:
-        """Begin a tree beside the live one. One at a time; storage thread."""
+        """Begin a tree beside the live one. One at a time; background thread."""
         self.trust.check()
         number = max(self._tree_numbers(), default=0) + 1
         builder = SnapshotBuilder(self._tree_path(number), number, self.trust, bytes_max)

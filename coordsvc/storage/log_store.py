@@ -1,7 +1,7 @@
 """The Raft log on LevelDB: entries, term and vote. Design section 7; Raft Figure 2.
 
-Two threads use one store. The storage thread calls `write` and `trim`, which touch only the database.
-The loop thread calls `adopt` and `adopt_trim` once those have returned, and everything else.
+Two threads use one store. The storage thread calls `write`, `trim` and `trim_some`, which touch only the
+database. The loop thread calls `adopt` and `adopt_trim` once those have returned, and everything else.
 
 Rule of this file: nothing is visible to readers before it is adopted, and what is adopted is on disk.
 """
@@ -43,7 +43,7 @@ from coordsvc.storage.log_tail import LogTail, TermRuns
 from coordsvc.storage.sync_mark import SyncMark, decode_number, encode_number, mark_path
 
 _TUNING = Tuning(write_buffer_bytes=32 << 20, block_cache_bytes=4 << 20, bloom_bits_per_key=0)
-_TRIM_BATCH_ENTRIES = 4096
+_TRIM_BATCH_ENTRIES = 512
 
 
 class _Batch(Protocol):
@@ -248,24 +248,26 @@ class LogStore:
 
         The caller has made sure that the tree has applied them and is synced.
         """
+        while not self.trim_some(index):
+            pass
+
+    def trim_some(self, index: Index) -> bool:
+        """Do a piece of `trim` that takes about a millisecond. Returns whether it was the last one."""
         self._trust.check()
         assert index <= self._disk_last, "the log is not trimmed beyond its end"
         self._gone_through = max(self._gone_through, index)
         try:
-            while self._start.index < index:
-                upto = min(index, self._start.index + _TRIM_BATCH_ENTRIES)
-                start = LogStart(upto, self._disk_term(upto), self._disk_checksum(upto))
-                with self._database.write_batch() as batch:
-                    for gone in range(self._start.index + 1, upto + 1):
-                        batch.delete(entry_key(gone))
-                    batch.put(START_KEY, encode_start(start))
-                self._start = start
+            if self._start.index < index:
+                self._trim_to(min(index, self._start.index + _TRIM_BATCH_ENTRIES))
                 reach("trim_batch_written")
         except plyvel.Error as error:
             raise self._trust.lose(storage_error(error, self.path, "trim")) from error
         except BrokenRecord as error:
             raise self._trust.lose(damaged(self.path, str(error))) from error
+        if self._start.index < index:
+            return False
         reach("trim_done")
+        return True
 
     def reset_to(self, index: Index, term: Term) -> None:
         """At start only: begin anew after the snapshot at (index, term). See `recovery.py`."""
@@ -338,6 +340,14 @@ class LogStore:
                 chunk = []
         self.adopt(None, chunk, None)
         self._disk_last_checksum = checksum
+
+    def _trim_to(self, index: Index) -> None:
+        start = LogStart(index, self._disk_term(index), self._disk_checksum(index))
+        with self._database.write_batch() as batch:
+            for gone in range(self._start.index + 1, index + 1):
+                batch.delete(entry_key(gone))
+            batch.put(START_KEY, encode_start(start))
+        self._start = start
 
     def _put_reset(self, batch: _Batch, start: LogStart) -> None:
         self._gone_through = max(self._gone_through, start.index, self._disk_last)

@@ -19,7 +19,7 @@ TREE_BYTES_MAX = 64 << 30
 
 
 class SnapshotBuilder:
-    """One tree under construction. All calls on the storage thread."""
+    """One tree under construction. For the background thread, but `release` for the storage thread."""
 
     def __init__(self, path: Path, number: int, trust: DiskTrust, bytes_max: int = TREE_BYTES_MAX) -> None:
         self.path = path

@@ -1,4 +1,6 @@
-"""The one thread on which the disk is waited for. Design section 7.
+"""A thread on which the disk is waited for. Design section 7.
+
+A member has two: one for what somebody waits for, the log; one for what takes long and has time.
 
 Rule of this file: first come, first served; after the first failure nothing is carried out any more.
 """
@@ -23,12 +25,12 @@ class StorageThread:
     Made and used on the event loop's thread.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, name: str = "storage") -> None:
         self._loop = asyncio.get_running_loop()
         self._queue: SimpleQueue[_Work | None] = SimpleQueue()
         self._failure: BaseException | None = None
         self._closed = False
-        self._thread = threading.Thread(target=self._run, name="storage", daemon=True)
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
 
     def submit(self, work: Callable[[], Result]) -> asyncio.Future[Result]:

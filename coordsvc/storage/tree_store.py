@@ -28,7 +28,7 @@ class TreeStore:
     """An ordered map from bytes to bytes. Implements `coordsvc.statemachine.store.Store`.
 
     Threads: `get`, `scan`, `write` and `snapshot` on the loop thread; `sync` and `verify_all` on the
-    storage thread.
+    background thread.
     """
 
     def __init__(self, path: Path, database: plyvel.DB, trust: DiskTrust) -> None:
@@ -143,7 +143,8 @@ class TreeStore:
 class TreeSnapshot:
     """All records as they were when it was taken, whatever is written since.
 
-    It may be closed on the loop thread while the storage thread reads from it: that ends the reading.
+    Implements `coordsvc.statemachine.store.Records`. It may be closed on the loop thread while the background
+    thread reads from it: that ends the reading.
     """
 
     def __init__(self, store: TreeStore, pinned: plyvel.Snapshot) -> None:
@@ -153,7 +154,7 @@ class TreeSnapshot:
         self._positioning = threading.Lock()  # LevelDB must not lose the snapshot while it seeks in it
 
     def chunks(self, bytes_max: int) -> Iterator[TreeChunk]:
-        """Yield the whole tree in checked chunks of about `bytes_max`. For the storage thread.
+        """Yield the whole tree in checked chunks of about `bytes_max`. For the background thread.
 
         Raises:
             SnapshotClosed: It was closed before, or is while the chunks are taken.
@@ -172,6 +173,17 @@ class TreeSnapshot:
             except plyvel.Error as error:
                 raise self._store._lost(error, "read") from error  # noqa: SLF001 - one thing, two classes
         return value
+
+    def scan(self, start: bytes, stop: bytes) -> Records:
+        """Yield the records with `start <= key < stop` in ascending order, as of the snapshot.
+
+        What is being scanned when it is closed may be scanned to its end, as long as the tree stays open.
+        """
+        with self._positioning:
+            self._check_open()
+            return self._store._records(  # noqa: SLF001 - one thing, two classes
+                self._pinned, start=start, stop=stop, fill_cache=False
+            )
 
     def close(self) -> None:
         """Let LevelDB forget it. May be called more than once."""

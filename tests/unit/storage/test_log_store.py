@@ -165,6 +165,22 @@ def test_a_long_trim_goes_in_steps_that_each_leave_a_whole_log(
     assert contents(open_log()) == entries(51, 100)
 
 
+def test_a_trim_may_be_done_piece_by_piece_with_writes_in_between(
+    open_log: OpenLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("coordsvc.storage.log_store._TRIM_BATCH_ENTRIES", 7)
+    log = open_log()
+    store(log, entries(1, 20), HardState(1))
+
+    assert not log.trim_some(14)
+    store(log, entries(21, 22))
+    assert log.trim_some(14)
+    log.adopt_trim(14)
+
+    assert contents(log) == entries(15, 22)
+    assert contents(open_log()) == entries(15, 22)
+
+
 def test_a_reader_that_meets_a_trim_not_yet_adopted_is_told_compacted(open_log: OpenLog) -> None:
     log = open_log(cache_bytes_max=1)
     store(log, entries(1, 20), HardState(1))

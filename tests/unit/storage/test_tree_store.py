@@ -82,6 +82,17 @@ def test_a_snapshot_is_the_tree_as_it_was_whatever_came_later(tree: TreeStore, b
     snapshot.close()
 
 
+def test_a_range_of_a_snapshot_is_as_it_was_too(tree: TreeStore) -> None:
+    tree.write([(b"k%d" % number, b"old") for number in range(5)], [])
+    snapshot = tree.snapshot()
+    tree.write([(b"k2", b"new"), (b"k25", b"new")], [b"k3"])
+
+    assert list(snapshot.scan(b"k1", b"k4")) == [(b"k1", b"old"), (b"k2", b"old"), (b"k3", b"old")]
+    snapshot.close()
+    with pytest.raises(SnapshotClosed):
+        snapshot.scan(b"k1", b"k4")
+
+
 def test_an_empty_tree_has_a_snapshot_too(tree: TreeStore) -> None:
     snapshot = tree.snapshot()
 

@@ -1,0 +1,63 @@
+"""The log is trimmed behind a synced tree, in pieces, while writes go on."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from coordproto.v1 import data_pb2
+from coordsvc.api.gateway import ClientHandle
+from coordsvc.config import ServerConfig
+from coordsvc.server.member import Member
+from coordsvc.server.opening import open_member
+from coordsvc.storage import log_store
+from coordsvc.storage.tree_store import TreeStore
+
+WRITES_MAX = 2000
+
+
+async def write(member: Member, number: int) -> None:
+    handle = ClientHandle(member, member.feed(member.replica.open_call))
+    batch = data_pb2.WriteBatch(writes=[data_pb2.Write(create=data_pb2.Create(path=f"/{number}"))])
+    member.feed(member.replica.anonymous_write, handle.connection, batch.SerializeToString())
+    await handle.receive()
+
+
+async def test_a_log_that_has_grown_is_trimmed_and_opens_again(
+    tmp_path: Path, unused_tcp_port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(log_store, "_TRIM_BATCH_ENTRIES", 7)
+    synced: list[int] = []
+    sync = TreeStore.sync
+    config = ServerConfig(
+        data_dir=tmp_path / "data",
+        peer_listen=f"127.0.0.1:{unused_tcp_port}",
+        log_trim_entries=100,
+        log_keep_entries=20,
+    )
+    member = Member(config, open_member(config))
+    running = asyncio.create_task(member.run())
+    log = member.opened.log
+
+    def note_and_sync(tree: TreeStore) -> None:
+        synced.append(log.first_index())
+        sync(tree)
+
+    monkeypatch.setattr(TreeStore, "sync", note_and_sync)
+    writes = 0
+    while log.first_index() == 1 and writes < WRITES_MAX:
+        await write(member, writes)
+        writes += 1
+    kept = log.last_index() - log.first_index() + 1
+
+    assert 20 <= kept < writes < WRITES_MAX
+    assert synced[0] == 1, "the tree was synced before anything went"
+    running.cancel()
+    await asyncio.wait([running])
+    await member.close()
+
+    opened = open_member(config)
+    assert opened.replica.state.machine.node_count == writes + 1
+    opened.close()
