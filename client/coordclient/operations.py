@@ -383,7 +383,9 @@ class Operations(Lifecycle):
             if not children.more:
                 return
             after = children.names[-1]
+            # At least as new as the first page is as new as the call: no need to ask the leader again.
             min_zxid = max(min_zxid, result.zxid)
+            consistency = Consistency.SESSION if consistency is LINEARIZABLE else consistency
             record = None
 
     async def sync(self, *, timeout: float | None = None) -> int:

@@ -65,7 +65,7 @@ class Exists:
 class ListChildren:
     path: str
     after: str = ""
-    limit: int = 0  # 0: Limits.children_page
+    limit: int = 0  # 0: as many as a page may have, see Limits
     with_nodes: bool = False
 
 

@@ -50,7 +50,8 @@ def list_children(tree: Tree, limits: Limits, request: ListChildren, room: Room)
         return missing(limits, path)
     if request.limit < 0:
         return failures.invalid_argument(path, f"a page cannot have {request.limit} children")
-    count_max = min(request.limit or limits.children_page, limits.children_page)
+    page = limits.children_page_nodes if request.with_nodes else limits.children_page
+    count_max = min(request.limit or page, page)
     names: list[str] = []
     nodes: list[Node] = []
     if not node.stat.num_children:

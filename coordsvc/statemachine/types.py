@@ -57,7 +57,8 @@ class Limits:
     ephemerals_per_session: int = 10_000
     sessions: int = 100_000
     results_per_session: int = 1024
-    children_page: int = 1000
+    children_page: int = 5000  # names: a page takes some milliseconds
+    children_page_nodes: int = 1000  # of a page with the nodes too
     children_page_bytes: int = 2 << 20
     history_changes: int = 100_000
     history_bytes: int = 64 << 20

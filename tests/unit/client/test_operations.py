@@ -114,6 +114,24 @@ async def test_children_are_gathered_over_all_pages(client: AsyncClient, server:
     ]
 
 
+async def test_only_the_first_page_asks_the_leader_and_the_others_are_as_new(
+    client: AsyncClient, server: FakeServer
+) -> None:
+    server.tree.page = 1
+    await client.create("/a")
+    await client.create("/a/b")
+    await client.create("/a/c")
+    newest = server.tree.zxid
+
+    await client.get_children("/a")
+    await client.get_children("/a", consistency=Consistency.STALE)
+
+    reads = [(read.consistency, read.min_zxid >= newest) for frame in server.frames for read in frame.reads]
+    linearizable, session, stale = 0, 1, 2
+    assert [consistency for consistency, _ in reads] == [linearizable, session, stale, stale]
+    assert reads[1][1]
+
+
 async def test_consistency_and_min_zxid_are_passed_on(client: AsyncClient, server: FakeServer) -> None:
     await client.exists("/a", consistency=Consistency.STALE, min_zxid=0)
     await client.exists("/a", consistency=Consistency.SESSION, min_zxid=17)

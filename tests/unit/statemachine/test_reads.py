@@ -80,6 +80,15 @@ def test_a_page_has_no_more_than_the_limit_of_the_service() -> None:
     )
 
 
+def test_a_page_of_nodes_is_shorter_than_one_of_names() -> None:
+    driver = Driver(Limits(children_page=3, children_page_nodes=2))
+    for number in range(4):
+        driver.create(f"/{number}")
+    assert page(driver, ListChildren("/")).names == ["0", "1", "2"]
+    assert page(driver, ListChildren("/", with_nodes=True)).names == ["0", "1"]
+    assert page(driver, ListChildren("/", limit=1, with_nodes=True)).names == ["0"]
+
+
 def test_nodes_come_with_the_names_if_asked_for(driver: Driver) -> None:
     driver.create("/a")
     driver.create("/a/x", b"1")
