@@ -22,6 +22,7 @@ logger = logging.getLogger("coordclient.callbacks")
 
 GRACE_SECONDS = 0.2  # for callbacks that run while their client is closed
 SLICE_SECONDS = 0.005  # of calls on the loop, before it turns to its other work
+_CALLS_PER_LOOK = 16  # subscribers, between two looks at the clock
 
 T = TypeVar("T")
 Callback = Callable[[T], object]  # what a coroutine function returns is awaited, the rest ignored
@@ -59,7 +60,8 @@ class Callbacks:
         ready = self._ready
         until = clock.now() + SLICE_SECONDS
         while ready:
-            ready.popleft().call_waiting()
+            for _ in range(min(len(ready), _CALLS_PER_LOOK)):
+                ready.popleft().call_waiting()
             if clock.now() > until and ready:
                 asyncio.get_running_loop().call_soon(self._call_ready)
                 return
@@ -93,6 +95,7 @@ class Subscriber(Generic[T]):
     """One callback and what it has not been told yet.
 
     Attributes:
+        waiting: What it is still to be called with. `push` adds to it.
         when_drained: Awaited once, when nothing is waiting any more, so that who has stopped pushing goes on.
     """
 
@@ -103,17 +106,13 @@ class Subscriber(Generic[T]):
         is_plain = not inspect.iscoroutinefunction(callback)
         self._threads = callbacks.threads if is_plain else None
         self._context = contextvars.copy_context()
-        self._waiting: deque[T] = deque()
+        self.waiting: deque[T] = deque()
         self._is_running = False
         self._task: asyncio.Task[None] | None = None
 
-    def __len__(self) -> int:
-        """Return how many calls are still to be made."""
-        return len(self._waiting)
-
     def push(self, item: T) -> None:
         """Queue one call. Never blocks, never raises what the callback raises."""
-        self._waiting.append(item)
+        self.waiting.append(item)
         if self._is_running:
             return
         self._is_running = True
@@ -124,7 +123,7 @@ class Subscriber(Generic[T]):
 
     def call_waiting(self) -> None:
         """Call a callback that runs on the loop, until it has something to wait for."""
-        waiting = self._waiting
+        waiting = self.waiting
         run = self._context.run
         while waiting:
             try:
@@ -142,7 +141,7 @@ class Subscriber(Generic[T]):
 
     async def close(self) -> None:
         """Drop what is waiting, and cancel a coroutine that runs; a function in a thread runs on."""
-        self._waiting.clear()
+        self.waiting.clear()
         self.when_drained = None
         task = self._task
         if task is not None and task is not asyncio.current_task():
@@ -154,15 +153,15 @@ class Subscriber(Generic[T]):
         try:
             if begun is not None:
                 await self._await_result(begun)
-            while self._waiting or self.when_drained is not None:
-                if not self._waiting:
+            while self.waiting or self.when_drained is not None:
+                if not self.waiting:
                     when_drained, self.when_drained = self.when_drained, None
                     assert when_drained is not None
                     await when_drained()
                 elif self._threads is not None:
                     await self._threads.run(self._call_in_thread)
                 else:
-                    await self._call_here(self._waiting.popleft())
+                    await self._call_here(self.waiting.popleft())
         finally:
             self._is_running = False
             self._task = None
@@ -184,9 +183,9 @@ class Subscriber(Generic[T]):
 
     def _call_in_thread(self) -> None:
         """Make the calls that are waiting, in a thread; `close` may take them away at any moment."""
-        while self._waiting:
+        while self.waiting:
             try:
-                item = self._waiting.popleft()
+                item = self.waiting.popleft()
             except IndexError:
                 return
             try:

@@ -7,7 +7,7 @@ been told some events, which are skipped when the service replays that transacti
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from coordclient.types import Event, EventType, event_from_wire
 from coordproto.v1 import data_pb2
@@ -37,27 +37,29 @@ class WatchRecord:
     since: int | None = None
     watch_id: int = 0
     is_set: bool = False
+    is_once: bool = field(init=False)
     _zxid: int = 0  # of the latest event on this connection
     _count: int = 0  # how many events that transaction has had on this connection
     _skip_zxid: int = 0
     _skip_count: int = 0
 
-    @property
-    def is_once(self) -> bool:
-        return self.kind in _ONCE_KINDS
+    def __post_init__(self) -> None:
+        self.is_once = self.kind in _ONCE_KINDS
 
     def accept(self, event: Event) -> bool:
         """Take note of an event. Return whether it is news to the watcher."""
+        zxid = event.zxid
         if event.type is EventType.RESYNC:
-            self.since = max(self.since or 0, event.zxid)
+            self.since = max(self.since or 0, zxid)
             return True
-        if self.since is not None and event.zxid <= self.since:
+        if self.since is not None and zxid <= self.since:
             return False
-        if event.zxid != self._zxid:
-            self._zxid = event.zxid
-            self._count = 0
-        self._count += 1
-        return event.zxid != self._skip_zxid or self._count > self._skip_count
+        if zxid != self._zxid:
+            self._zxid = zxid
+            self._count = 1
+        else:
+            self._count += 1
+        return zxid != self._skip_zxid or self._count > self._skip_count
 
     def settle(self, answered_zxid: int) -> None:
         """The connection or the watch ends: fix the place to resume from.
@@ -130,9 +132,10 @@ class WatchTable:
     def deliver(self, delivery: data_pb2.Delivery) -> tuple[Event, list[WatchRecord]]:
         """Return an event and the watches to which it is news."""
         event = event_from_wire(delivery.event)
+        records = self._records
         told = []
         for watch_id in delivery.watch_ids:
-            record = self._records.get(watch_id)
+            record = records.get(watch_id)
             if record is None:
                 # Set after its cancellation had passed it by: cancel it again.
                 self._cancelled.append(watch_id)
@@ -140,7 +143,7 @@ class WatchTable:
             if not record.accept(event):
                 continue
             if record.is_once:
-                del self._records[watch_id]
+                del records[watch_id]
             told.append(record)
         return event, told
 

@@ -15,7 +15,7 @@ from collections.abc import Callable, Generator
 from types import TracebackType
 from typing import Protocol, Self
 
-from coordclient.callbacks import Callback, Callbacks, Subscriber
+from coordclient.callbacks import Callback, Callbacks
 from coordclient.errors import ClientClosedError, CoordError, SessionExpiredError
 from coordclient.states import State
 from coordclient.types import Event
@@ -130,19 +130,22 @@ class WatchStream:
     def _take(self, event: Event) -> None:
         if self._is_closed:
             return
-        waiting: deque[Event] | Subscriber[Event]
-        if self._subscriber is not None:
-            waiting = self._subscriber
-            waiting.push(self._host.relative_event(event))
-        else:
-            waiting = self._buffer
-            waiting.append(self._host.relative_event(event))
-            self._news.set()
-        if len(waiting) >= self._buffer_size and not self._is_paused:
-            self._is_paused = True
-            self._host.cancel_watch(self._record)
-            if self._subscriber is not None:
-                self._subscriber.when_drained = self._go_on_calling
+        subscriber = self._subscriber
+        if subscriber is not None:
+            subscriber.push(self._host.relative_event(event))
+            if len(subscriber.waiting) >= self._buffer_size and not self._is_paused:
+                self._pause()
+                subscriber.when_drained = self._go_on_calling
+            return
+        self._buffer.append(self._host.relative_event(event))
+        self._news.set()
+        if len(self._buffer) >= self._buffer_size and not self._is_paused:
+            self._pause()
+
+    def _pause(self) -> None:
+        """The reader is slow: have the service keep what is still to come."""
+        self._is_paused = True
+        self._host.cancel_watch(self._record)
 
     def _state_changed(self, state: State) -> None:
         if state is not State.CLOSED or self._is_closed:
