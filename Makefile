@@ -76,6 +76,10 @@ test: $(VENV)/installed-dev ## Install, and run all tests.
 	$(BIN)/pytest -q -n $(WORKERS) -m "not processes"
 	$(BIN)/pytest -q -m processes
 
+.PHONY: counts
+counts: $(VENV)/installed-dev ## Count messages, fsyncs and bytes of workloads again, and record the numbers.
+	@exec $(BIN)/python -m tests.counts
+
 .PHONY: sim
 sim: $(VENV)/installed-dev ## Simulate whole clusters under faults: SEEDS=2000, or SEED=123 to replay one.
 	@exec $(BIN)/python -m tests.simulation $(if $(SEED),--seed $(SEED),--seeds $(or $(SEEDS),200)) $(ARGS)
