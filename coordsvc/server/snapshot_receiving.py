@@ -38,6 +38,15 @@ class _Incoming:
     builder: SnapshotBuilder
 
 
+@dataclass(slots=True)
+class _Offered:
+    """A tree that is whole and verified, with the state machine over it: loading one again takes long."""
+
+    metadata: SnapshotMetadata
+    incoming: _Incoming
+    machine: StateMachine
+
+
 class SnapshotReceiver:
     """One snapshot at a time; a new one takes the place of one that was not finished."""
 
@@ -45,7 +54,7 @@ class SnapshotReceiver:
         self._member = member
         self._queue: asyncio.Queue[tuple[str, peer_pb2.SnapshotChunk]] = asyncio.Queue(_QUEUE_CHUNKS)
         self._incoming: _Incoming | None = None
-        self._offered: tuple[SnapshotMetadata, _Incoming] | None = None
+        self._offered: _Offered | None = None
         self._last_answer: tuple[str, bytes] | None = None
 
     def link_up(self, peer: str) -> None:
@@ -92,9 +101,9 @@ class SnapshotReceiver:
     async def _finish(self, incoming: _Incoming, chunk: peer_pb2.SnapshotChunk) -> None:
         member = self._member
         metadata = decode_snapshot_metadata(chunk.metadata)
-        await member.background.submit(partial(_verify, incoming.builder, metadata, member))
+        machine = await member.background.submit(partial(_verify, incoming.builder, metadata, member))
         self._incoming = None
-        self._offered = (metadata, incoming)
+        self._offered = _Offered(metadata, incoming, machine)
         message = Message(
             MessageType.SNAPSHOT,
             source=incoming.peer,
@@ -116,7 +125,8 @@ class SnapshotReceiver:
         """Consensus accepted the snapshot that was offered: make it ours."""
         member = self._member
         assert self._offered is not None, "only an offered snapshot is accepted"
-        metadata, incoming = self._offered
+        offered = self._offered
+        metadata, incoming = offered.metadata, offered.incoming
         assert persist.snapshot == metadata, "the offered snapshot is the accepted one"
 
         def work() -> TreeStore:
@@ -125,18 +135,18 @@ class SnapshotReceiver:
             opened.log.write(persist.hard_state, persist.entries, metadata, sync=True)
             return tree
 
-        member.on_storage_thread(work, partial(self._installed, persist, incoming))
+        member.on_storage_thread(work, partial(self._installed, persist, offered))
 
-    def _installed(self, persist: Persist, incoming: _Incoming, tree: TreeStore) -> None:
+    def _installed(self, persist: Persist, offered: _Offered, tree: TreeStore) -> None:
         member = self._member
         opened = member.opened
         old_tree, opened.tree = opened.tree, tree
         opened.log.adopt(persist.hard_state, persist.entries, persist.snapshot)
         member.replica.persisted(persist)
-        member.replica.replace_machine(StateMachine(tree, opened.limits))
+        member.replica.replace_machine(offered.machine)
         self._offered = None
-        log(logging.INFO, "snapshot_installed", index=incoming.index)
-        self._answer(incoming.peer, incoming.index, done=True)
+        log(logging.INFO, "snapshot_installed", index=offered.incoming.index)
+        self._answer(offered.incoming.peer, offered.incoming.index, done=True)
 
         def work() -> None:
             old_tree.close()
@@ -160,7 +170,7 @@ class SnapshotReceiver:
         self._member.links.send(peer, [self._last_answer[1]])
 
 
-def _verify(builder: SnapshotBuilder, metadata: SnapshotMetadata, member: Member) -> None:
+def _verify(builder: SnapshotBuilder, metadata: SnapshotMetadata, member: Member) -> StateMachine:
     """Make the received tree durable, and check that it is what it claims to be. Background thread."""
     builder.finish()
     try:
@@ -173,6 +183,7 @@ def _verify(builder: SnapshotBuilder, metadata: SnapshotMetadata, member: Member
         machine.verify()
     except CorruptStateError as error:
         raise SnapshotRefused(f"the received tree is damaged: {error}") from error
+    return machine
 
 
 def _nothing_more(_: None) -> None:
