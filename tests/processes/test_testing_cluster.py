@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import select
 import signal
 import tempfile
 from pathlib import Path
@@ -70,8 +71,10 @@ async def test_a_member_that_crashes_fails_the_block_and_nothing_is_left(
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     cluster = await AsyncCluster(1).__aenter__()
     pid = cluster["a"].pid
+    process = os.pidfd_open(pid)
     os.kill(pid, signal.SIGKILL)
-    await asyncio.to_thread(os.waitid, os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+    await asyncio.to_thread(select.select, [process], [], [])
+    os.close(process)
     with pytest.raises(TestServerError, match=r"member a ended by itself; its last lines:\n.*coordsvc"):
         await cluster.__aexit__(None, None, None)
     assert os.listdir(tmp_path) == []
