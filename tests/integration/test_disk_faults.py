@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from coordclient import AsyncClient
-from tests.processes.cluster import ClusterProcesses, MemberProcess
+from tests.processes.cluster import ClusterProcesses, MemberProcess, logged_a_traceback
 from tests.processes.small_disk import small_disk, write_protected
 from tests.processes.workload import CountingClients, stored_counts
 
@@ -26,7 +26,7 @@ def last_words(member: MemberProcess) -> str:
     reasons = [line for line in lines if line.startswith(f"coordsvc: {member.name} stops: ")]
     assert len(reasons) == 1, lines[-5:]
     assert lines[-1] == reasons[0], "nothing comes after it"
-    assert "Traceback" not in member.log_text()
+    assert not logged_a_traceback(member)
     return reasons[0]
 
 

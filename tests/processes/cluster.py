@@ -35,6 +35,11 @@ BLOCK_WITHIN_S = 120.0
 Status = coordination_pb2.StatusResponse
 
 
+def logged_a_traceback(member: MemberProcess) -> bool:
+    """Whether there is one in the member's log that is not gRPC's own."""
+    return "Traceback" in CANCELLED_IN_GRPC.sub("", member.log_text())
+
+
 class ClusterProcesses:
     """`async with ClusterProcesses(tmp_path) as cluster`: members a, b, c run, and one leads.
 
@@ -105,8 +110,7 @@ class ClusterProcesses:
     def _check_nobody_crashed(self) -> None:
         for member in (*self, *self.former):
             assert member.is_running or member.exit_expected, f"member {member.name} ended by itself"
-            log_text = CANCELLED_IN_GRPC.sub("", member.log_text())
-            assert "Traceback" not in log_text, f"member {member.name} logged a traceback"
+            assert not logged_a_traceback(member), f"member {member.name} logged a traceback"
 
     def _end(self, *, show_logs: bool) -> None:
         for member in (*self.former, *self):
