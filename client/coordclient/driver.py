@@ -27,6 +27,7 @@ logger = logging.getLogger("coordclient.session")
 
 ATTEMPT_SECONDS_MIN = 1.0
 ATTEMPT_SECONDS_MAX = 5.0
+FIRST_ATTEMPT_SECONDS_MAX = 1.5  # while there are others to try: longer than an election takes
 CLOSE_SECONDS_MAX = 2.0
 STEADY_SECONDS = 1.0  # a connection that lasted this long, or answered anything, was a success
 TIMER_SECONDS_MIN = 0.005
@@ -168,6 +169,8 @@ class SessionDriver:
     async def _attach(self, connection: FrameStream) -> None:
         core = self.core
         attempt_s = min(max(core.timeout_s / 3, ATTEMPT_SECONDS_MIN), ATTEMPT_SECONDS_MAX)
+        if self.endpoints.is_first_round:
+            attempt_s = min(attempt_s, FIRST_ATTEMPT_SECONDS_MAX)
         self._is_broken.clear()
         try:
             async with asyncio.timeout(attempt_s):

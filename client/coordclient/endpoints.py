@@ -87,6 +87,11 @@ class Endpoints:
         self._tried = self._round.pop(0)
         return self._tried, pause
 
+    @property
+    def is_first_round(self) -> bool:
+        """Return whether no endpoint has been tried twice since the last success."""
+        return self._rounds_failed <= 1
+
     def succeeded(self) -> None:
         """The last one tried works: the next search starts afresh, without a pause."""
         self._round = []

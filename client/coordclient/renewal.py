@@ -10,7 +10,6 @@ import math
 
 VALID_FRACTION = 0.9  # of the session timeout; the rest covers clocks that run at different speeds
 PINGS_PER_TIMEOUT = 3
-WORRY_FRACTION = 0.1  # of the session timeout: silence while answers are owed, before a ping asks why
 PONG_FRACTION_MIN = 0.25  # of the session timeout: a ping unanswered for longer ends the connection,
 PONG_FRACTION_MAX = 0.4
 PONG_SECONDS = 2.0  # but for short timeouts it may take as long as an election, within the limits above
@@ -74,11 +73,10 @@ class Renewal:
         if now >= self._next_at:
             self.ask(now)
 
-    def worry_at(self, waiting_since: float) -> float:
-        """Return when to ask what is the matter, if answers have been owed in silence since then."""
-        if self._pings or self.is_due:
-            return math.inf
-        return waiting_since + self.timeout_s * WORRY_FRACTION
+    def worry(self, now: float) -> None:
+        """Ask what is the matter, unless that has been asked."""
+        if not self._pings and not self.is_due:
+            self.ask(now)
 
     def ask(self, now: float) -> None:
         """Have the next frame carry a ping."""

@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from coordclient.errors import ClientClosedError, CoordError, SessionExpiredError
 from coordclient.pipeline import Answer, ConnectionUnusableError, Operation, Pipeline
 from coordclient.renewal import Renewal
+from coordclient.silence import Silence
 from coordclient.states import State
 from coordclient.types import Event
 from coordclient.watch_records import WatchRecord, WatchTable
@@ -55,7 +56,7 @@ class SessionCore:
 
         self._secret = b""
         self._renewal = Renewal(timeout_ms / 1000)
-        self._waiting_since = 0.0  # answers have been owed, and nothing was heard, since then
+        self._silence = Silence()
         self._unacknowledged_bytes = 0  # of answers: the service keeps them, up to a limit, for repeats
         self._answered_zxid = 0
         self._answers_at_last_ping = 0
@@ -139,6 +140,7 @@ class SessionCore:
         if self.is_attached:
             self.is_attached = False
             self._renewal.detached()
+            self._silence.detached()
             self.pipeline.detached()
             self._close_wanted = self._is_closing  # Whether the service heard it is not known.
         if not self._is_moving and self.state is State.CONNECTED:
@@ -155,7 +157,7 @@ class SessionCore:
             return None
         pipeline = self.pipeline
         if not pipeline.is_owed:
-            self._waiting_since = now
+            self._silence.nothing_owed(now)
         frame = coordination_pb2.ClientFrame()
         is_worth_sending = pipeline.fill(frame)
         cancelled = self.watches.take_cancelled()
@@ -165,6 +167,10 @@ class SessionCore:
         if self._renewal.is_due:
             self._add_ping(frame, now)
             is_worth_sending = True
+        if self._silence.is_knock_due:
+            self._add_probe(frame)
+            self._silence.knocked(now)
+            is_worth_sending = True
         if self._close_wanted and not pipeline.has_unsent:
             self._close_wanted = False
             frame.close = True
@@ -173,7 +179,9 @@ class SessionCore:
             return None
         self._unacknowledged_bytes = 0
         frame.acknowledged_sequence = pipeline.acknowledged_sequence
-        return frame.SerializeToString()
+        data = frame.SerializeToString()
+        self._silence.sent(len(data))
+        return data
 
     def _add_ping(self, frame: coordination_pb2.ClientFrame, now: float) -> None:
         frame.ping = self._renewal.ping_sent(now)
@@ -182,8 +190,12 @@ class SessionCore:
         if len(self.watches) and is_idle:
             # An idle watcher would fall behind the history that is kept, although it has missed nothing:
             # any answer says up to where its watches are complete.
-            read = coordination_pb2.Read(consistency=data_pb2.STALE, exists=data_pb2.Exists(path="/"))
-            self.pipeline.add_probe(frame, read)
+            self._add_probe(frame)
+
+    def _add_probe(self, frame: coordination_pb2.ClientFrame) -> None:
+        """Ask what the member answers by itself and at once, with a leader or without."""
+        read = coordination_pb2.Read(consistency=data_pb2.STALE, exists=data_pb2.Exists(path="/"))
+        self.pipeline.add_probe(frame, read)
 
     # -----------------------------------------------------------------------------------------
     # Frames from the service
@@ -192,7 +204,7 @@ class SessionCore:
         """Take in one frame. Answers, events and changes of state are left in the outputs."""
         if self._has_run_out(now):
             return  # It came too late to renew what everybody has been told to take for lost.
-        self._waiting_since = now
+        self._silence.heard(now)
         self._unacknowledged_bytes += frame.ByteSize()
         try:
             for item in frame.items:
@@ -244,6 +256,7 @@ class SessionCore:
     def _saw_answer(self, zxid: int) -> None:
         self.answers += 1
         self._refusals = 0
+        self._silence.answered()
         # Every event up to here stands before this answer (promise G6).
         if zxid > self._answered_zxid:
             self._answered_zxid = zxid
@@ -295,10 +308,14 @@ class SessionCore:
         self._has_run_out(now)
         if self.is_attached:
             self._renewal.tick(now)
-            if now >= self._worry_at():
-                self._renewal.ask(now)
+            if now >= self._knock_at():
+                self._silence.ask()
+                self._renewal.worry(now)
             if self._renewal.is_silent(now):
                 self.broken = f"member {self.member} did not answer a ping in time"
+            elif now >= self._silence.leave_at(self.timeout_s):
+                self._silence.left()
+                self.broken = f"member {self.member} says nothing"
         for operation in self.pipeline.tick(now, is_attached=self.is_attached):
             self.abandon(operation)
 
@@ -315,11 +332,14 @@ class SessionCore:
         if self.session_id:
             wakeup = min(wakeup, self.valid_until)
         if self.is_attached:
-            wakeup = min(wakeup, self._renewal.next_wakeup(), self._worry_at())
+            leave_at = self._silence.leave_at(self.timeout_s)
+            wakeup = min(wakeup, self._renewal.next_wakeup(), self._knock_at(), leave_at)
         return wakeup
 
-    def _worry_at(self) -> float:
-        return self._renewal.worry_at(self._waiting_since) if self.pipeline.is_owed else math.inf
+    def _knock_at(self) -> float:
+        if self._is_closing or not self.pipeline.is_owed:
+            return math.inf  # Closing has a limit of its own.
+        return self._silence.knock_at(self.timeout_s)
 
     # -----------------------------------------------------------------------------------------
     # Ends

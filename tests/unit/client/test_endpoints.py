@@ -146,3 +146,16 @@ def test_a_success_begins_afresh() -> None:
     endpoints.succeeded()
 
     assert endpoints.next()[1] == 0
+
+
+def test_a_round_is_the_first_until_an_endpoint_comes_again() -> None:
+    endpoints = Endpoints("a:1,b:1", random.Random(1))
+    rounds = []
+    for _ in range(4):
+        endpoints.next()
+        rounds.append(endpoints.is_first_round)
+    endpoints.succeeded()
+    endpoints.next()
+    rounds.append(endpoints.is_first_round)
+
+    assert rounds == [True, True, False, False, True]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
 
 import pytest
 
@@ -72,6 +73,22 @@ async def test_connecting_to_a_server_that_never_answers_ends_in_time(server: Fa
     server.is_silent = True
     with pytest.raises(ConnectionLostError):
         await AsyncClient(server.address, connect_timeout=0.2).connect()
+
+
+async def test_a_member_that_is_stopped_is_not_waited_for_while_there_are_others(
+    server: FakeServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The kernel of a stopped process goes on taking connections."""
+    monkeypatch.setattr("coordclient.driver.FIRST_ATTEMPT_SECONDS_MAX", 0.05)
+    monkeypatch.setattr("coordclient.driver.ATTEMPT_SECONDS_MIN", 3600.0)
+    monkeypatch.setattr("coordclient.driver.ATTEMPT_SECONDS_MAX", 3600.0)
+    monkeypatch.setattr(
+        "random.Random.shuffle", lambda _dice, endpoints: endpoints.sort(key=server.address.__eq__)
+    )
+    with socket.create_server(("127.0.0.1", 0)) as stopped:
+        port = stopped.getsockname()[1]
+        async with AsyncClient(f"127.0.0.1:{port},{server.address}", connect_timeout=30) as client:
+            assert client.member == "fake"
 
 
 async def test_another_endpoint_is_tried_when_one_is_dead(server: FakeServer) -> None:

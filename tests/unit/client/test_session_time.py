@@ -58,11 +58,57 @@ def test_a_member_that_owes_answers_and_says_nothing_is_asked_early(attached: Co
     attached.pass_time(2)
     attached.submit_get()
     assert attached.sent().ping == 0
-    attached.pass_time(0.9)
+    attached.pass_time(0.4)
     assert attached.sends_nothing()
     attached.pass_time(0.2)
 
-    assert attached.sent().ping == 1
+    frame = attached.sent()
+    assert frame.ping == 1, "the leader, for the session"
+    (probe,) = frame.reads
+    assert (probe.consistency, probe.exists.path) == (data_pb2.STALE, "/"), "and the member, for itself"
+    assert attached.sends_nothing()
+
+
+def test_a_member_that_says_nothing_at_all_is_left_soon(attached: CoreDriver) -> None:
+    """A stopped process keeps its connections open; who waited for the pong would wait for seconds."""
+    attached.submit_get()
+    attached.sent()
+    attached.pass_time(0.6)
+    attached.sent()
+    attached.pass_time(0.4)
+    assert not attached.core.broken
+    attached.pass_time(0.2)
+
+    assert "says nothing" in attached.core.broken
+
+
+def test_a_member_that_answers_for_itself_is_kept_while_there_is_no_leader(attached: CoreDriver) -> None:
+    attached.submit_set(b"1")
+    attached.sent()
+    for _ in range(3):
+        attached.pass_time(0.6)
+        (probe,) = attached.sent().reads
+        attached.pass_time(0.4)
+        attached.answer_get(probe.id)
+
+    assert not attached.core.broken
+
+
+def test_a_member_that_owes_nothing_may_be_silent(attached: CoreDriver) -> None:
+    attached.pass_time(TIMEOUT_S / 3 - 0.1)
+
+    assert attached.sends_nothing()
+    assert not attached.core.broken
+
+
+def test_a_client_that_closes_asks_nothing_more(attached: CoreDriver) -> None:
+    """Closing has a limit of its own; on another connection the session might be over already."""
+    attached.submit_get()
+    attached.core.close()
+    attached.sent()
+    attached.pass_time(0.6)
+
+    assert attached.sends_nothing()
 
 
 def test_the_core_says_when_it_must_be_woken(attached: CoreDriver) -> None:
