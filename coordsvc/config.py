@@ -78,7 +78,7 @@ class ServerConfig:
     tick_ms: int = _setting(100, "length of a tick, the unit of all the server's timing")
     heartbeat_ms: int = _setting(100, "how often a leader tells its followers that it leads")
     election_ms: int = _setting(
-        1_000, "silence after which a follower stands for election: 1 to 2 times this"
+        400, "silence after which a follower stands for election: 1 to 2 times this"
     )
     session_timeout_ms_min: int = _setting(1_000, "shorter session timeouts are raised to this")
     session_timeout_ms_max: int = _setting(600_000, "longer session timeouts are lowered to this")
