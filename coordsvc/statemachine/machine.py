@@ -29,7 +29,7 @@ from coordsvc.statemachine.znodes import Znode
 
 __all__ = ["CorruptStateError", "Session", "StateMachine", "WriteOutcome", "WriteStatus"]
 
-CACHE_BYTES = 64 << 20
+CACHE_BYTES = 32 << 20
 
 
 class StateMachine:

@@ -20,7 +20,7 @@ class Tuning:
     """Sizes of one database. The write buffer is also the most that is replayed when it is opened."""
 
     write_buffer_bytes: int = 16 << 20
-    block_cache_bytes: int = 32 << 20
+    block_cache_bytes: int = 16 << 20
     file_bytes_max: int = 8 << 20
     bloom_bits_per_key: int = 10
 

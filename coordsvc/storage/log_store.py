@@ -42,7 +42,7 @@ from coordsvc.storage.log_records import (
 from coordsvc.storage.log_tail import LogTail, TermRuns
 from coordsvc.storage.sync_mark import SyncMark, decode_number, encode_number, mark_path
 
-_TUNING = Tuning(write_buffer_bytes=32 << 20, block_cache_bytes=4 << 20, bloom_bits_per_key=0)
+_TUNING = Tuning(write_buffer_bytes=16 << 20, block_cache_bytes=4 << 20, bloom_bits_per_key=0)
 _TRIM_BATCH_ENTRIES = 512
 
 
