@@ -92,9 +92,10 @@ class Probe:
 
     def _read(self) -> None:
         assert self.process.stdout is not None, "it was started with a pipe"
-        for line in self.process.stdout:
-            sent_s, took_ms = line.split()
-            self.writes.append((float(sent_s), float(took_ms)))
+        with self.process.stdout as lines:
+            for line in lines:
+                sent_s, took_ms = line.split()
+                self.writes.append((float(sent_s), float(took_ms)))
 
     def end(self) -> None:
         """Let it stop.
