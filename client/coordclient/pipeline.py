@@ -15,7 +15,8 @@ from coordclient.watch_records import WatchRecord
 from coordproto.v1 import coordination_pb2, data_pb2
 
 # The service allows a session 1024 operations in flight, and may count a frame until all of it is answered.
-FRAME_OPERATIONS_MAX = 256
+# Several small frames rather than one large: the service works on the first while we make the next.
+FRAME_OPERATIONS_MAX = 128
 IN_FLIGHT_MAX = 1024 - FRAME_OPERATIONS_MAX
 IN_FLIGHT_MIN = 4  # a service with lower limits than ours is met half way, again and again, down to this
 IN_FLIGHT_BYTES_MAX = 16 << 20

@@ -18,6 +18,9 @@ from coordsvc.codec.results import error_item, join_items
 from coordsvc.statemachine.results import ErrorCode, Failure
 
 _ATTACH_WITHIN_S = 10.0
+# A client with hundreds of operations under way gets its answers in several frames, and sends the next
+# operations while we go on: so that it and the cluster work at the same time, not in turns.
+_FRAME_ITEMS_MAX = 128
 
 
 class StreamRefusedError(Exception):
@@ -110,7 +113,8 @@ class SessionService:
 
     async def _write(self, handle: ClientHandle, context: grpc.aio.ServicerContext[bytes, bytes]) -> None:
         while items := await handle.receive():
-            await context.write(join_items(items))
+            for begin in range(0, len(items), _FRAME_ITEMS_MAX):
+                await context.write(join_items(items[begin : begin + _FRAME_ITEMS_MAX]))
 
 
 async def _read(context: grpc.aio.ServicerContext[bytes, bytes]) -> bytes | None:

@@ -37,6 +37,7 @@ def encode_raft_message(message: Message) -> peer_pb2.RaftMessage:
         reject_hint=message.reject_hint,
         context=message.context,
         transfer=message.transfer,
+        is_notice=message.is_notice,
     )
     setattr(wire, "from", message.source)
     add = wire.entries.add
@@ -83,6 +84,7 @@ def decode_raft_message(wire: peer_pb2.RaftMessage) -> Message:
         context=wire.context,
         transfer=wire.transfer,
         snapshot=decode_snapshot_metadata(wire.snapshot) if kind is MessageType.SNAPSHOT else None,
+        is_notice=wire.is_notice,
     )
 
 

@@ -46,3 +46,4 @@ class Message:
     context: int = 0
     transfer: bool = False  # VOTE: this election was asked for by the leader
     snapshot: SnapshotMetadata | None = None
+    is_notice: bool = False  # APPEND: it only tells of a commit, and needs no acknowledgement

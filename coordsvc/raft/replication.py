@@ -31,18 +31,23 @@ def _send_appends(state: NodeState, progress: Progress) -> None:
     if progress.flow_paused or progress.state is ProgressState.SNAPSHOT:
         return
     log = state.log
-    must_send = progress.append_due or (
+    is_asked_for = progress.append_due
+    must_send = is_asked_for or (
         progress.state is ProgressState.REPLICATE and progress.can_bump_commit(log.commit)
     )
     progress.append_due = False
     while (must_send or progress.next <= log.last_index) and not progress.flow_paused:
-        if not _send_append(state, progress, allow_empty=must_send):
+        if not _send_append(state, progress, allow_empty=must_send, is_asked_for=is_asked_for):
             return
-        must_send = False
+        must_send = is_asked_for = False
 
 
-def _send_append(state: NodeState, progress: Progress, *, allow_empty: bool) -> bool:
-    """Send one append, or begin a snapshot where entries are compacted; False if no append left."""
+def _send_append(state: NodeState, progress: Progress, *, allow_empty: bool, is_asked_for: bool) -> bool:
+    """Send one append, or begin a snapshot where entries are compacted; False if no append left.
+
+    An empty one to a follower in REPLICATE, that nobody asked for, is a notice of the commit: what it would
+    acknowledge is acknowledged already, or will be with the appends before it.
+    """
     log = state.log
     previous_index = progress.next - 1
     if previous_index < log.first_index() - 1:
@@ -68,6 +73,8 @@ def _send_append(state: NodeState, progress: Progress, *, allow_empty: bool) -> 
             previous_index,
             log.commit,
             entries,
+            is_notice=not (entries or is_asked_for or progress.inflights.is_full())
+            and progress.state is ProgressState.REPLICATE,
         )
     )
     progress.note_sent(len(entries), size, log.commit)
@@ -224,6 +231,8 @@ def handle_append(state: NodeState, message: Message) -> None:
     log = state.log
     if message.index < log.commit:
         # Everything up to the commit index agrees with any leader.
+        if message.is_notice and not message.entries:
+            return
         state.promise_append(message.source, log.commit)
         return
     if not log.matches(message.index, message.log_term):
@@ -238,6 +247,8 @@ def handle_append(state: NodeState, message: Message) -> None:
     matched = message.index + len(message.entries)
     # Only up to `matched`: entries beyond it may be a dead leader's. Raft Figure 2, rule 5.
     log.commit_to(min(message.commit, matched))
+    if message.is_notice and not message.entries:
+        return
     state.promise_append(message.source, matched)
 
 

@@ -13,6 +13,8 @@ import resource
 import signal
 import sys
 
+import uvloop
+
 from coordsvc.config import ConfigError, ServerConfig, split_address
 from coordsvc.server import logs
 from coordsvc.server.admin import AdminServer
@@ -134,7 +136,8 @@ def run(config: ServerConfig) -> int:
     _allow_many_open_files()
     exit_code = EXIT_OK
     try:
-        asyncio.run(serve(config))
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(serve(config))
     except* MemberRemovedError as group:
         _say_why(config, group)
     except* (

@@ -269,8 +269,8 @@ class Member:
         try:
             self._set_time()
             self._let_speak()
-            self._apply_for_a_while()
-            self._let_speak()
+            if self._apply_for_a_while():
+                self._let_speak()
             if is_ready(self) is not self._was_ready:
                 self._was_ready = not self._was_ready
                 self.readiness_changed.set()
@@ -283,16 +283,18 @@ class Member:
             self.start_persist(persist)
         self._carry_out(self.replica.take_effects())
 
-    def _apply_for_a_while(self) -> None:
+    def _apply_for_a_while(self) -> bool:
+        """Apply what is committed. Returns whether there was anything."""
         replica = self.replica
         if not replica.has_work:
-            return
+            return False
         until_s = time.monotonic() + APPLY_SLICE_S
         while replica.has_work:
             replica.apply_next()
             if time.monotonic() > until_s:
                 self.changed()
-                return
+                break
+        return True
 
     def _carry_out(self, effects: Effects) -> None:
         for event, fields in effects.notes:

@@ -11,6 +11,7 @@ import socket
 import ssl
 from collections.abc import Callable
 from functools import partial
+from typing import cast
 
 from google.protobuf.message import DecodeError
 
@@ -167,7 +168,7 @@ class _Connection(asyncio.Protocol):
     # --- called by asyncio ---
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport), "a stream connection"
+        transport = cast("asyncio.Transport", transport)  # uvloop's streams are no subclass of it
         self._transport = transport
         settings = self._listener.settings
         prepare_socket(transport, settings)

@@ -11,6 +11,7 @@ import random
 import ssl
 from collections import deque
 from collections.abc import Callable, Sequence
+from typing import cast
 
 from coordsvc.transport.complaints import LOG, Complaints
 from coordsvc.transport.framing import LENGTH_BYTES, FrameReader, FrameTooLarge, join_frames, with_length
@@ -267,7 +268,7 @@ class _Connection(asyncio.Protocol):
     # --- called by asyncio ---
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport), "a stream connection"
+        transport = cast("asyncio.Transport", transport)  # uvloop's streams are no subclass of it
         self._transport = transport
         prepare_socket(transport, self._settings)
         transport.set_write_buffer_limits(high=self._settings.write_bytes_high)

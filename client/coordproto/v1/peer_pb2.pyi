@@ -285,6 +285,7 @@ class RaftMessage(_message.Message):
     CONTEXT_FIELD_NUMBER: _builtins.int
     TRANSFER_FIELD_NUMBER: _builtins.int
     SNAPSHOT_FIELD_NUMBER: _builtins.int
+    IS_NOTICE_FIELD_NUMBER: _builtins.int
     type: _builtins.int
     """coordsvc.raft.messages.MessageType"""
     to: _builtins.str
@@ -296,6 +297,8 @@ class RaftMessage(_message.Message):
     reject_hint: _builtins.int
     context: _builtins.int
     transfer: _builtins.bool
+    is_notice: _builtins.bool
+    """an append that only tells of a commit: nothing to acknowledge"""
     @_builtins.property
     def entries(self) -> _containers.RepeatedCompositeFieldContainer[Global___RaftEntry]: ...
     @_builtins.property
@@ -315,10 +318,11 @@ class RaftMessage(_message.Message):
         context: _builtins.int = ...,
         transfer: _builtins.bool = ...,
         snapshot: Global___SnapshotMetadata | None = ...,
+        is_notice: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["snapshot", b"snapshot"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["commit", b"commit", "context", b"context", "entries", b"entries", "from", b"from", "index", b"index", "log_term", b"log_term", "reject", b"reject", "reject_hint", b"reject_hint", "snapshot", b"snapshot", "term", b"term", "to", b"to", "transfer", b"transfer", "type", b"type"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["commit", b"commit", "context", b"context", "entries", b"entries", "from", b"from", "index", b"index", "is_notice", b"is_notice", "log_term", b"log_term", "reject", b"reject", "reject_hint", b"reject_hint", "snapshot", b"snapshot", "term", b"term", "to", b"to", "transfer", b"transfer", "type", b"type"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -45,6 +45,7 @@ def messages(draw: st.DrawFn) -> Message:
         reject_hint=draw(numbers),
         context=draw(st.integers(0, 2**64 - 1)),
         transfer=draw(st.booleans()),
+        is_notice=draw(st.booleans()),
     )
     if kind is MessageType.SNAPSHOT:
         message.snapshot = draw(snapshots)

@@ -68,6 +68,7 @@ class Bench:
         context: int = 0,
         transfer: bool = False,
         snapshot: SnapshotMetadata | None = None,
+        is_notice: bool = False,
     ) -> None:
         """Hand in a message from `source`, of the node's own term unless told otherwise."""
         self.step(
@@ -85,6 +86,7 @@ class Bench:
                 context,
                 transfer,
                 snapshot,
+                is_notice,
             )
         )
 

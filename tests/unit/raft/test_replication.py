@@ -70,6 +70,57 @@ class TestBatching:
         assert [(m.index, m.reject) for m in bench.hear(MessageType.APPEND_RESPONSE)] == [(3, False)]
 
 
+class TestNotices:
+    """An append that only tells of a commit costs no answer, unless something is wrong."""
+
+    def test_a_follower_that_has_everything_is_told_of_a_commit_by_a_notice(self) -> None:
+        bench = leader()
+        bench.propose(b"one")
+        bench.hear()
+        bench.acknowledge("b")
+
+        to_b = appends_to(bench, "b", bench.hear(MessageType.APPEND))
+
+        assert [(m.is_notice, m.commit, m.entries) for m in to_b] == [(True, 2, [])]
+
+    def test_an_append_with_entries_and_a_probe_ask_for_an_answer(self) -> None:
+        bench = leader()
+        bench.propose(b"one")
+        assert [m.is_notice for m in bench.hear(MessageType.APPEND)] == [False, False]
+        bench.node.report_unreachable("b")
+        bench.say(MessageType.HEARTBEAT_RESPONSE, "b")
+
+        probe = appends_to(bench, "b", bench.hear(MessageType.APPEND))
+
+        assert [m.is_notice for m in probe] == [False]
+
+    def test_a_full_window_is_probed_and_not_noticed(self) -> None:
+        bench = leader(replace(DEFAULTS, inflight_messages_max=1))
+        bench.propose(b"one")
+        bench.hear()
+        bench.acknowledge("c")
+        bench.say(MessageType.HEARTBEAT_RESPONSE, "b")
+
+        assert [m.is_notice for m in appends_to(bench, "b", bench.hear(MessageType.APPEND))] == [False]
+
+    def test_a_notice_is_taken_in_silence(self) -> None:
+        bench = Bench()
+        bench.append("b", Entry(1, 1), term=1)
+        bench.hear()
+
+        bench.say(MessageType.APPEND, "b", term=1, index=1, log_term=1, commit=1, is_notice=True)
+
+        assert bench.hear(MessageType.APPEND_RESPONSE) == []
+        assert bench.node.commit_index == 1
+
+    def test_a_notice_that_finds_a_gap_is_rejected(self) -> None:
+        bench = Bench()
+
+        bench.say(MessageType.APPEND, "b", term=1, index=3, log_term=1, commit=3, is_notice=True)
+
+        assert [m.reject for m in bench.hear(MessageType.APPEND_RESPONSE)] == [True]
+
+
 class TestFlowControl:
     def test_a_probe_is_one_message_at_a_time(self) -> None:
         bench = Bench()
