@@ -42,6 +42,11 @@ $(VENV)/installed-docs: $(VENV)/installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r $(VENV)/docs-requirements.txt
 	@touch $@
 
+$(VENV)/installed-bench: $(VENV)/installed
+	@$(BIN)/python -c '$(GROUP)' bench > $(VENV)/bench-requirements.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r $(VENV)/bench-requirements.txt
+	@touch $@
+
 .PHONY: setup
 setup: $(VENV)/installed-dev ## Create .venv with the server, the client and the development tools.
 
@@ -58,7 +63,11 @@ demo: $(VENV)/installed ## Three members and seven programs, killed and restarte
 	@exec $(BIN)/python -m examples.demo $(ARGS)
 
 .PHONY: bench
-bench: $(VENV)/installed ## Measure writes and reads against three members on this machine.
+bench: $(VENV)/installed ## Measure three members on this machine (ARGS='--scenarios write-256'; --list names them).
+	@exec $(BIN)/python -m bench --systems coordsvc --rounds 1 --out build/bench $(ARGS)
+
+.PHONY: bench-peers
+bench-peers: $(VENV)/installed-bench ## The same beside etcd and ZooKeeper; figures, table and plot in bench/results.
 	@exec $(BIN)/python -m bench $(ARGS)
 
 .PHONY: docs
