@@ -7,7 +7,10 @@ SHELL := bash
 VENV := .venv
 BIN := $(VENV)/bin
 PACKAGING := pyproject.toml client/pyproject.toml
-WORKERS ?= 2
+# Much of the tests is waiting (for a session to be lost, for a leader), so there are more than cores.
+WORKERS ?= $(shell echo $$((2 * $$(nproc 2>/dev/null || echo 2))))
+# Each test of this kind starts several processes: with more of them at once, timeouts would be of the machine.
+PROCESS_WORKERS ?= 2
 NODES ?= 3
 
 # The first interpreter that runs and has a version with plyvel wheels; override with `make PYTHON=...`.
@@ -42,6 +45,11 @@ $(VENV)/installed-docs: $(VENV)/installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r $(VENV)/docs-requirements.txt
 	@touch $@
 
+$(VENV)/installed-bench: $(VENV)/installed
+	@$(BIN)/python -c '$(GROUP)' bench > $(VENV)/bench-requirements.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r $(VENV)/bench-requirements.txt
+	@touch $@
+
 .PHONY: setup
 setup: $(VENV)/installed-dev ## Create .venv with the server, the client and the development tools.
 
@@ -58,7 +66,11 @@ demo: $(VENV)/installed ## Three members and seven programs, killed and restarte
 	@exec $(BIN)/python -m examples.demo $(ARGS)
 
 .PHONY: bench
-bench: $(VENV)/installed ## Measure writes and reads against three members on this machine.
+bench: $(VENV)/installed ## Measure three members on this machine (ARGS='--scenarios write-256'; --list names them).
+	@exec $(BIN)/python -m bench --systems coordsvc --rounds 1 --out build/bench $(ARGS)
+
+.PHONY: bench-peers
+bench-peers: $(VENV)/installed-bench ## The same beside etcd and ZooKeeper; figures, table and plot in bench/results.
 	@exec $(BIN)/python -m bench $(ARGS)
 
 .PHONY: docs
@@ -70,11 +82,12 @@ docs: $(VENV)/installed-docs ## Build the documentation into build/docs; any war
 bugs: $(VENV)/installed-dev ## Plant each bug of the bank and let the simulator find it (ARGS='--only lock').
 	@exec $(BIN)/python -m tests.simulation.bugs $(ARGS)
 
-# Tests that start server processes compete for the cores, so they run one after the other.
+# They start hundreds of processes, which would all compile the same modules again if byte code were not kept.
 .PHONY: test
+test: export PYTHONDONTWRITEBYTECODE :=
 test: $(VENV)/installed-dev ## Install, and run all tests.
 	$(BIN)/pytest -q -n $(WORKERS) -m "not processes"
-	$(BIN)/pytest -q -m processes
+	$(BIN)/pytest -q -n $(PROCESS_WORKERS) --dist loadgroup -m processes
 
 .PHONY: counts
 counts: $(VENV)/installed-dev ## Count messages, fsyncs and bytes of workloads again, and record the numbers.

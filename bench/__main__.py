@@ -1,138 +1,117 @@
-"""`make bench`: durable writes and linearizable reads against three members on this machine.
+"""`make bench` and `make bench-peers`: measures coordsvc, alone or beside etcd and ZooKeeper.
 
-One client process and one session; values of 100 bytes; one operation at a time, and 256 in flight. Every
-write is on the disks of a majority before it is answered; every read is linearizable.
+    python -m bench --systems coordsvc,etcd,zookeeper --scenarios all --rounds 3 --seconds 3
 
-`make bench ARGS=hand-over`: how long a lock takes from one process to another.
+Rule of this file: the command line only.
 """
 
 from __future__ import annotations
 
 import argparse
-import asyncio
-import math
-import os
-import platform
+import datetime as dt
+import signal
+import sys
 import time
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
+from types import FrameType
 
-from bench import hand_over
-from bench.cluster import running_cluster
-from coordclient import AsyncClient
+from bench import comparing, plotting, reporting
+from bench.machine import machine
+from bench.measuring import BenchError
+from bench.scenarios import Scenario, all_scenarios, chosen
+from bench.systems import SYSTEMS
 
-KEYS = 256
-VALUE = b"v" * 100
-WARM_UP_S = 1.0
-
-Operation = Callable[[int], Awaitable[object]]
-
-
-@dataclass(frozen=True, slots=True)
-class Measurement:
-    name: str
-    in_flight: int
-    per_second: float
-    p50_ms: float
-    p99_ms: float
+INTERRUPTED = 130
 
 
-async def measure(name: str, operation: Operation, in_flight: int, seconds: float) -> Measurement:
-    """Keep `in_flight` operations under way for some seconds, and time each."""
-    await _load(operation, in_flight, WARM_UP_S)
-    began = time.perf_counter()
-    latencies = await _load(operation, in_flight, seconds)
-    elapsed_s = time.perf_counter() - began
-    latencies.sort()
-    return Measurement(
-        name,
-        in_flight,
-        len(latencies) / elapsed_s,
-        _percentile_ms(latencies, 0.50),
-        _percentile_ms(latencies, 0.99),
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the benchmark; returns 0, 1 if something failed, 2 for wrong usage, 130 after Ctrl-C."""
+    options = _options(arguments)
+    signal.signal(signal.SIGTERM, _interrupt)  # so that no server outlives us
+    if options.list:
+        for scenario in all_scenarios().values():
+            print(f"{scenario.name:24} {scenario.title}")
+        return 0
+    try:
+        scenarios = chosen(options.scenarios)
+        systems = _installed(options.systems)
+        options.out.mkdir(parents=True, exist_ok=True)
+        return _run(scenarios, systems, options)
+    except BenchError as error:
+        _say(str(error))
+        return 2
+
+
+def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    parser.add_argument("--systems", default=",".join(SYSTEMS), help="comma-separated; default: %(default)s")
+    parser.add_argument("--scenarios", default="throughput", help="names, or all; default: %(default)s")
+    parser.add_argument("--rounds", type=int, default=3, help="default: %(default)s")
+    parser.add_argument(
+        "--seconds", type=float, default=3.0, help="of each measurement; default: %(default)s"
     )
+    parser.add_argument("--out", type=Path, default=Path("bench/results"), help="default: %(default)s")
+    parser.add_argument("--list", action="store_true", help="print the scenarios, and end")
+    return parser.parse_args(arguments)
 
 
-async def _load(operation: Operation, in_flight: int, seconds: float) -> list[float]:
-    latencies: list[float] = []
-    clock = time.perf_counter
-    stop = clock() + seconds
-
-    async def work(key: int) -> None:
-        while (sent := clock()) < stop:
-            await operation(key)
-            latencies.append(clock() - sent)
-
-    async with asyncio.TaskGroup() as tasks:
-        for key in range(in_flight):
-            tasks.create_task(work(key))
-    return latencies
+def _installed(names: str) -> list[str]:
+    """Return those of the systems that can be started; says what is missing of the others."""
+    found = []
+    for name in filter(None, names.split(",")):
+        if name not in SYSTEMS:
+            raise BenchError(f"there is no system {name!r}; there are: {', '.join(SYSTEMS)}")
+        kind = SYSTEMS[name]
+        if missing := kind.missing():
+            _say(f"{name} is left out, {missing} not found: apt-get install {kind.packages}")
+        else:
+            found.append(name)
+    return found
 
 
-def _percentile_ms(sorted_latencies: list[float], fraction: float) -> float:
-    index = min(len(sorted_latencies) - 1, math.ceil(fraction * len(sorted_latencies)) - 1)
-    return sorted_latencies[index] * 1000
+def _run(scenarios: Sequence[Scenario], systems: Sequence[str], options: argparse.Namespace) -> int:
+    file = options.out / "results.json"
+    results = reporting.load(file, machine())
+    results.versions |= {name: SYSTEMS[name].version() for name in systems}
+    order = list(all_scenarios())
+    done, code = [], 0
+    began_s = time.monotonic()
+    try:
+        for scenario in scenarios:
+            outcome = comparing.compare(scenario, systems, options.rounds, options.seconds, _say)
+            code = code or bool(outcome.failures)
+            if outcome.measurements:
+                rounds = max(found.round for found in outcome.measurements)
+                results.put(outcome, f"{_today()}, {rounds} rounds of {options.seconds:g} s")
+                done.append(scenario.name)
+                reporting.save(results, file)
+    except KeyboardInterrupt:
+        _say("interrupted; the scenarios that were complete are kept")
+        code = INTERRUPTED
+    (options.out / "README.md").write_text(reporting.page(results, order), encoding="utf-8")
+    if len(systems) > 1:
+        plotting.plot(results.in_order(order), options.out / "comparison.png", results.machine)
+    measured = {name: results.outcomes[name] for name in done}
+    print(f"three members and their client on {results.machine}; medians over the rounds\n")
+    print(reporting.table(results.in_order(order)[: len(order)] if not done else measured.values()))
+    if len(systems) > 1:
+        print(f"\n{reporting.goals_table(measured)}")
+    _say(f"{len(done)} scenarios in {time.monotonic() - began_s:.0f} s; everything is in {options.out}")
+    return code
 
 
-async def run(endpoints: str, seconds: float) -> list[Measurement]:
-    async with AsyncClient(endpoints, session_timeout=30.0) as client:
-        await client.ensure_path("/bench")
-        for key in range(KEYS):
-            await client.create(f"/bench/{key}", VALUE)
-        paths = [f"/bench/{key}" for key in range(KEYS)]
-        results = []
-        for in_flight in (1, KEYS):
-            results.append(
-                await measure("durable writes", lambda key: client.set(paths[key], VALUE), in_flight, seconds)
-            )
-            results.append(
-                await measure("linearizable reads", lambda key: client.get(paths[key]), in_flight, seconds)
-            )
-        return results
+def _today() -> str:
+    return dt.datetime.now(dt.UTC).strftime("%Y-%m-%d %H:%M UTC")
 
 
-def machine() -> str:
-    """Name this machine: model, cores, memory, Python."""
-    model = platform.processor() or platform.machine()
-    for line in Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []:
-        if line.startswith("model name"):
-            model = line.partition(":")[2].strip()
-            break
-    memory_gib = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-    python = platform.python_version()
-    return f"{model}, {os.cpu_count()} cores, {memory_gib:.0f} GiB, {platform.system()}, CPython {python}"
+def _interrupt(_number: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
 
 
-def table(results: list[Measurement]) -> str:
-    lines = ["| scenario | in flight | operations/s | p50 | p99 |", "|---|---|---|---|---|"]
-    lines += [
-        f"| {result.name} | {result.in_flight} | {result.per_second:,.0f} "
-        f"| {result.p50_ms:.2f} ms | {result.p99_ms:.2f} ms |"
-        for result in results
-    ]
-    return "\n".join(lines)
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
-    parser.add_argument("what", nargs="?", choices=("throughput", "hand-over"), default="throughput")
-    parser.add_argument("--hand-overs", type=int, default=hand_over.HAND_OVERS, help="how many are measured")
-    parser.add_argument("--seconds", type=float, default=5.0, help="length of each measurement")
-    parser.add_argument("--endpoints", help="measure this cluster instead of starting one")
-    arguments = parser.parse_args()
-    if arguments.what == "hand-over":
-        print(f"a lock between two processes, on three members, on {machine()}\n")
-        hand_over.run(arguments.endpoints, arguments.hand_overs)
-        return
-    print(f"three members and one client on {machine()}; 100-byte values\n")
-    if arguments.endpoints:
-        results = asyncio.run(run(arguments.endpoints, arguments.seconds))
-    else:
-        with running_cluster() as endpoints:
-            results = asyncio.run(run(endpoints, arguments.seconds))
-    print(table(results))
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import gc
 import json
 import math
 import time
@@ -65,7 +64,7 @@ async def open_watchers(
         clients.append(client)
     for client in clients:
         for _ in range(watchers):
-            stream = client.watch(PATH, callback=lambda event: audience.hear(event))
+            stream = client.watch(PATH, callback=audience.hear)
             streams.append(await stream.start())
     return clients, streams
 
@@ -116,8 +115,6 @@ async def run(arguments: argparse.Namespace) -> dict[str, float]:
             await writer.delete(PATH)
         await writer.create(PATH, value)
         clients, streams = await open_watchers(endpoints, arguments.connections, arguments.watchers, audience)
-        gc.collect()
-        gc.freeze()
         from_s = time.time()
         if arguments.rate:
             changes = await at_a_rate(writer, audience, value, arguments.rate, arguments.seconds)

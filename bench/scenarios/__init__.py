@@ -13,7 +13,7 @@ from bench.scenarios.scenario import Scenario
 
 __all__ = ["Scenario", "all_scenarios", "chosen"]
 
-MODULES: Final = ("throughput",)
+MODULES: Final = ("throughput", "watches", "hand_over", "idle_sessions", "fail_over", "bulk")
 
 
 def all_scenarios() -> dict[str, Scenario]:

@@ -24,7 +24,7 @@ MEMBERS = 3
 PORTS_PER_MEMBER = 10
 HOST = "127.0.0.1"
 START_WITHIN_S = 60.0
-_FIRST_PORT, _LAST_PORT = 21_000, 29_000
+_FIRST_PORT, _LAST_PORT, _BLOCK_PORTS = 13_000, 32_000, 50
 
 
 class System(ABC):
@@ -209,22 +209,27 @@ class System(ABC):
 
 
 def free_base_port() -> int:
-    """Return a port after which all that three members need are free.
+    """Return a port after which all that three members need are free, and stay ours while this process lives.
+
+    Other benchmarks may run on this machine: a block of ports belongs to whoever holds its last one.
 
     Raises:
         BenchError: There is none.
     """
-    span = PORTS_PER_MEMBER * MEMBERS
-    for base in range(_FIRST_PORT, _LAST_PORT, 100):
-        if base in _given_out:
+    for base in range(_FIRST_PORT, _LAST_PORT, _BLOCK_PORTS):
+        guard = socket.socket()
+        try:
+            guard.bind((HOST, base + _BLOCK_PORTS - 1))
+        except OSError:
+            guard.close()
             continue
-        if all(_is_free(base + offset) for offset in range(span)):
-            _given_out.add(base)
+        _guards.append(guard)
+        if all(_is_free(base + offset) for offset in range(PORTS_PER_MEMBER * MEMBERS)):
             return base
-    raise BenchError(f"no {span} free ports in a row between {_FIRST_PORT} and {_LAST_PORT} on {HOST}")
+    raise BenchError(f"no free ports in a row between {_FIRST_PORT} and {_LAST_PORT} on {HOST}")
 
 
-_given_out: set[int] = set()  # the ports of a system that was started are in use only a little later
+_guards: list[socket.socket] = []
 
 
 def _is_free(port: int) -> bool:

@@ -38,7 +38,8 @@ class Zookeeper(System):
     @classmethod
     @cache
     def version(cls) -> str:
-        zookeeper = _ZOOKEEPER_JAR.resolve().stem.removeprefix("zookeeper-")
+        jars = [jar.stem.removeprefix("zookeeper-") for jar in _JARS.glob("zookeeper-[0-9]*.jar")]
+        zookeeper = jars[0] if jars else "of unknown version"
         java = subprocess.run(["java", "-version"], capture_output=True, text=True, check=True).stderr
         return f"{zookeeper} (Java {java.splitlines()[0].split(chr(34))[1]})"
 

@@ -19,7 +19,8 @@ from tests.chaos.plan import HECTIC
 from tests.chaos.run import Report, Run, Settings
 from tests.checkers.history import LINEARIZABLE, OK, STREAM_RECURSIVE, History, WatchRecord
 
-pytestmark = pytest.mark.processes
+# All look at one run, so one worker has them.
+pytestmark = [pytest.mark.processes, pytest.mark.xdist_group("chaos")]
 
 SECONDS = 24.0
 SEED = 20

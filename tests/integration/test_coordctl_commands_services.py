@@ -65,7 +65,11 @@ def test_another_number_of_permits_is_refused_with_what_to_do(endpoints: str) ->
         same = ended(endpoints, "semaphore", "/limits/b", "-n", "3", "--", "true")
 
     assert other.exit_code == 5
-    assert "coordctl semaphore /limits/b --resize 3" in other.stderr
+    assert other.stderr == (
+        "coordctl: /limits/b has 2 permits, not 3\n"
+        "  say with -n the same number as the others; or, to change it for everybody:\n"
+        "  coordctl semaphore /limits/b --resize 3\n"
+    )
     assert resized.stdout == "/limits/b has 3 permits\n"
     assert same[0] == 0
 
@@ -154,6 +158,39 @@ def test_changes_of_a_service_are_told(endpoints: str, client: Client) -> None:
             (found,) = json.loads(watching.line())["instances"]
         assert (found["id"], found["address"], found["status"]) == ("one", "10.0.0.7", "passing")
         assert json.loads(watching.line())["instances"] == []
+
+
+def test_whoever_watches_a_service_is_told_that_it_has_no_instance(endpoints: str, client: Client) -> None:
+    with Coordctl(endpoints, "service", "watch", "quiet") as watching:
+        assert watching.error_line() == "quiet has no such instance now; waiting for one, until Ctrl-C"
+        with client.services.register("quiet", "10.0.0.7", 80, id="one"):
+            assert watching.line().startswith("+ one")
+        assert watching.line().startswith("- one")
+        assert watching.error_line().startswith("quiet has no such instance now")
+
+
+def test_a_command_says_itself_how_it_is(endpoints: str, record: Record, client: Client) -> None:
+    arguments = ["service", "register", "told", "10.0.0.7:80", "--ttl", "10m", "--"]
+    script = 'echo "warning the disk is nearly full" > "$COORD_HEALTH"; exec "$@"'
+    with Coordctl(
+        endpoints, *arguments, "sh", "-c", script, "sh", *record.command(), record=record
+    ) as running:
+        record.pid()
+
+        def is_told() -> bool:
+            (instance,) = client.services.discover("told")
+            return instance.status is Status.WARNING and "the disk is nearly full" in instance.note
+
+        eventually("it says how it is", is_told)
+        record.end_with(0)
+        assert running.ended()[0] == 0
+
+
+def test_without_a_command_nobody_could_say_how_it_is() -> None:
+    refused = told("127.0.0.1:1", "service", "register", "api", "10.0.0.7:80", "--ttl", "5s")
+
+    assert refused.exit_code == 2
+    assert "--ttl is for a command" in refused.stderr
 
 
 def test_without_a_command_an_instance_is_registered_until_ctrl_c(endpoints: str, client: Client) -> None:

@@ -39,6 +39,25 @@ async def test_clients_go_on_within_three_seconds_when_one_member_is_killed(
             assert await stored_counts(reader, list(final)) == final
 
 
+async def test_a_killed_leader_is_replaced_without_waiting_for_an_election_timeout(tmp_path: Path) -> None:
+    """Its host has closed the connections. By their timeouts alone the others would wait for a minute."""
+    patient = ("--election-ms", "60000")
+    async with ClusterProcesses(tmp_path) as cluster:
+        leader = await cluster.wait_until_leader()
+        for follower in await cluster.followers():
+            await follower.kill()
+            follower.options = (*follower.options, *patient)
+            cluster.start(follower)
+            await cluster.wait_until_ready(follower)
+        assert await cluster.wait_until_leader() is leader
+        async with AsyncClient(cluster.endpoints) as client:
+            await client.create("/before", b"")
+
+            await leader.kill()
+
+            await client.create("/after", b"", timeout=GO_ON_WITHIN_S * 4)
+
+
 @pytest.mark.parametrize(
     ("attached_to", "says", "may_be_applied"),
     [

@@ -97,7 +97,10 @@ def _advice(path: str, permits: int) -> Iterator[None]:
     try:
         yield
     except MismatchError as error:
-        error.add_note(f"coordctl semaphore {path} --resize {permits}  changes it for everybody")
+        # What to do is said in the words of this program; the SDK's are for callers of its methods.
+        error.message = str(error).partition(";")[0]
+        error.add_note("say with -n the same number as the others; or, to change it for everybody:")
+        error.add_note(f"coordctl semaphore {path} --resize {permits}")
         raise
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from typing import Any, Final
 
 import click
@@ -15,6 +16,7 @@ import click
 from coordclient.cli.arguments import Duration, PeerAddress
 from coordclient.cli.command import ServiceCommand, Settings, fail_line
 from coordclient.cli.connection import SESSION_TIMEOUT_S, connected
+from coordclient.cli.health_pipe import HealthPipe
 from coordclient.cli.held_grants import client_name
 from coordclient.cli.output import Data, moment, print_data, print_item, print_table
 from coordclient.cli.runner_command import RunnerCommand
@@ -22,7 +24,7 @@ from coordclient.cli.running import Unconditional, refuse_impossible, run
 from coordclient.cli.supervision import Course
 from coordclient.errors import CoordError
 from coordclient.recipes.service_checks import Check
-from coordclient.recipes.service_health import GrpcCheck, HttpCheck, TcpCheck
+from coordclient.recipes.service_health import GrpcCheck, HttpCheck, TcpCheck, TtlCheck
 from coordclient.recipes.service_registry import Registration
 from coordclient.types import Instance, Status
 
@@ -77,6 +79,12 @@ def service() -> None:
     "--grpc", multiple=True, metavar="HOST:PORT", help="check: gRPC's own health service must agree"
 )
 @click.option(
+    "--ttl",
+    type=Duration(),
+    metavar="DURATION",
+    help="check: the command writes how it is to COORD_HEALTH, at least so often",
+)
+@click.option(
     "--interval", type=Duration(), default=10.0, metavar="DURATION", help="between checks  [default: 10s]"
 )
 @click.option(
@@ -111,6 +119,7 @@ def register(
     tags: tuple[str, ...],
     weight: int,
     payload: Mapping[str, Any] | None,
+    ttl: float | None,
     drain: float,
     session_timeout: float,
     **checks: Any,
@@ -123,10 +132,20 @@ def register(
     With checks the instance is critical until each has passed once; without, it is passing from the start,
     before the command listens. Signals are passed on to the command, its exit code is returned, and its end
     takes the instance back. After a lost session the instance is registered again; the command runs on.
+
+    \b
+    echo "warning the disk is nearly full" > "$COORD_HEALTH"
+
+    With --ttl the command says so itself how it is, with one of the words passing, warning and critical, and
+    a note; if it says nothing for that long, it is critical.
     """
+    if ttl is not None and not command:
+        raise click.UsageError("--ttl is for a command, which says how it is; give one after --")
     if command:
         refuse_impossible(command)
     host, _, port = address.rpartition(":")
+    beat = None if ttl is None else TtlCheck(ttl)
+    checked = [*_checks(**checks), *([beat] if beat else [])]
     with connected(settings, session_timeout, name=client_name(command)) as client:
         registration = client.services.register(
             name,
@@ -136,11 +155,11 @@ def register(
             id=instance_id,
             tags=tags,
             weight=weight,
-            health=_checks(**checks) or None,
+            health=checked or None,
         )
         with registration:
             if command:
-                exit_code = _run(settings, name, registration, command, drain)
+                exit_code = _run(settings, name, registration, command, drain, beat)
             else:
                 exit_code = _hold(settings, name, registration, drain)
     click.get_current_context().exit(exit_code)
@@ -168,7 +187,12 @@ def _checks(
 
 
 def _run(
-    settings: Settings, name: str, registration: Registration, command: tuple[str, ...], drain_s: float
+    settings: Settings,
+    name: str,
+    registration: Registration,
+    command: tuple[str, ...],
+    drain_s: float,
+    beat: TtlCheck | None,
 ) -> int:
     def drain() -> None:
         # Beside the loop that watches the command: the service may be out of reach.
@@ -181,7 +205,10 @@ def _run(
         "COORD_ENDPOINTS": settings.endpoints,
     }
     course = Course(grace_s=0.0, drain_s=drain_s)
-    return run(command, environment, Unconditional(), course, on_draining=drain).exit_code
+    with ExitStack() as stack:
+        if beat is not None:
+            environment["COORD_HEALTH"] = str(stack.enter_context(HealthPipe(beat)).path)
+        return run(command, environment, Unconditional(), course, on_draining=drain).exit_code
 
 
 def _say_draining(registration: Registration) -> None:
@@ -237,7 +264,7 @@ def list_services(settings: Settings, name: str | None, passing: bool, tags: tup
 @_tags
 def watch_service(settings: Settings, name: str, passing: bool, tags: tuple[str, ...]) -> None:
     """Print the instances of a service, and then each change, until Ctrl-C."""
-    known: dict[str, Instance] = {}
+    known: dict[str, Instance] | None = None  # None: nothing was told yet
     was_stale = False
     with connected(settings) as client:
         for view in client.services.watch(name, passing=passing, tags=tags):
@@ -249,7 +276,9 @@ def watch_service(settings: Settings, name: str, passing: bool, tags: tuple[str,
             if view.is_stale != was_stale:
                 what = "cannot be reached; what follows may be old" if view.is_stale else "is back"
                 click.echo(f"the cluster {what}", err=True)
-            _print_changes(known, present)
+            _print_changes(known or {}, present)
+            if not present and known != present:
+                click.echo(f"{name} has no such instance now; waiting for one, until Ctrl-C", err=True)
             known, was_stale = present, view.is_stale
 
 

@@ -1,0 +1,149 @@
+"""Runs scenarios on all systems in turn, and compares: medians over the rounds, ratios to the best peer.
+
+Rule of this file: a round takes every system once, and each round begins with another one, so a machine that
+is noisy for a while is noisy for all. What fails is told and left out; it never ends the others.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from statistics import median
+
+from bench.goals import Goal
+from bench.measuring import NOT_MEASURED, BenchError, Measurement
+from bench.scenarios import Scenario
+from bench.systems import OURS, System, running
+
+Say = Callable[[str], None]
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What came of one scenario: measurements of all rounds, and what failed, by `system client`."""
+
+    scenario: str
+    title: str
+    figure: str
+    smaller_is_better: bool
+    measurements: list[Measurement] = field(default_factory=list)
+    failures: dict[str, str] = field(default_factory=dict)
+
+    def drivers(self) -> list[tuple[str, str]]:
+        """Return each system and client that has a measurement, in the order of the first round."""
+        return list(dict.fromkeys((found.system, found.client) for found in self.measurements))
+
+    def median(self, system: str, client: str, figure: str) -> float:
+        """Return the median over the rounds; NaN if the figure was not measured."""
+        values = [
+            value_of(found, figure)
+            for found in self.measurements
+            if (found.system, found.client) == (system, client)
+        ]
+        known = [value for value in values if not math.isnan(value)]
+        return median(known) if known else NOT_MEASURED
+
+    def best(self, systems: Sequence[str], figure: str, smaller_is_better: bool) -> tuple[float, str, str]:
+        """Return the best median of these systems over all their clients, with system and client.
+
+        NaN and empty strings, if none of them has measured the figure.
+        """
+        medians = [
+            (self.median(system, client, figure), system, client)
+            for system, client in self.drivers()
+            if system in systems
+        ]
+        known = [found for found in medians if not math.isnan(found[0])]
+        if not known:
+            return NOT_MEASURED, "", ""
+        return min(known) if smaller_is_better else max(known)
+
+
+def value_of(measurement: Measurement, figure: str) -> float:
+    """Return a figure of a measurement by its name: a field, a property, or a name in `extra`."""
+    if figure in measurement.extra:
+        return measurement.extra[figure]
+    return float(getattr(measurement, figure, NOT_MEASURED))
+
+
+def advantage(ours: float, theirs: float, smaller_is_better: bool) -> float:
+    """Return how many times better ours is: 2 is twice as much, or half the time; NaN if one is not known."""
+    better, worse = (theirs, ours) if smaller_is_better else (ours, theirs)
+    if math.isnan(better) or math.isnan(worse) or worse <= 0:
+        return NOT_MEASURED
+    return better / worse
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """How far a goal was reached. `ratio` is the advantage, or our own figure if the goal is a limit."""
+
+    goal: Goal
+    ratio: float
+    peer: str  # whom the ratio is to
+
+    @property
+    def is_reached(self) -> bool | None:
+        """None if it was not measured."""
+        if math.isnan(self.ratio):
+            return None
+        return self.ratio >= self.goal.factor if self.goal.against else self.ratio <= self.goal.factor
+
+
+def judge(goal: Goal, outcome: Outcome) -> Verdict:
+    """Say how far a goal was reached in this outcome."""
+    ours, _, _ = outcome.best((OURS,), goal.figure, goal.smaller_is_better)
+    if not goal.against:
+        return Verdict(goal, ours, "")
+    theirs, system, client = outcome.best(goal.against, goal.figure, goal.smaller_is_better)
+    return Verdict(
+        goal, advantage(ours, theirs, goal.smaller_is_better), f"{system}, {client}" if system else ""
+    )
+
+
+def compare(scenario: Scenario, systems: Sequence[str], rounds: int, seconds: float, say: Say) -> Outcome:
+    """Measure a scenario on these systems, in so many rounds."""
+    outcome = Outcome(scenario.name, scenario.title, scenario.figure, scenario.smaller_is_better)
+    able = [name for name in systems if name in scenario.clients]
+    rounds = min(rounds, scenario.rounds_max)
+    with ExitStack() as stack:
+        started: dict[str, System] = {}
+        for name in [] if scenario.fresh else able:
+            try:
+                started[name] = stack.enter_context(running(name))
+            except BenchError as error:
+                outcome.failures |= {f"{name} {client}": str(error) for client in scenario.clients[name]}
+                say(f"{scenario.name}: {error}")
+        for number in range(1, rounds + 1):
+            first = (number - 1) % max(1, len(able))
+            for name in able[first:] + able[:first]:
+                for client in scenario.clients[name]:
+                    if f"{name} {client}" not in outcome.failures:
+                        _measure(scenario, name, client, started.get(name), number, seconds, outcome, say)
+    return outcome
+
+
+def _measure(
+    scenario: Scenario,
+    name: str,
+    client: str,
+    system: System | None,
+    number: int,
+    seconds: float,
+    outcome: Outcome,
+    say: Say,
+) -> None:
+    """Measure one system with one client once; with no system given, on members of its own."""
+    try:
+        with ExitStack() as stack:
+            measured = scenario.run(system or stack.enter_context(running(name)), client, seconds)
+    except BenchError as error:
+        outcome.failures[f"{name} {client}"] = str(error)
+        say(f"{scenario.name}, round {number}: {name} ({client}) failed: {error}")
+        return
+    measured.round = number
+    outcome.measurements.append(measured)
+    figure = value_of(measured, scenario.figure)
+    say(f"{scenario.name}, round {number}: {name} ({client}) {scenario.figure} {figure:,.5g}")

@@ -1,0 +1,67 @@
+"""Driver: writes without a pause while members die, through the SDK. Prints a line for each acknowledgement.
+
+A line is `WRITER BEGUN ACKNOWLEDGED`, the times in nanoseconds since the epoch. Writers 0 to 2 begin with one
+member each, and begin a write every 20 ms whether or not earlier ones were answered; writer 3 knows all
+members and writes one at a time, as an ordinary program does. It goes on until it is killed.
+
+Rule of this file: what fails is tried again, as the SDK does it; a failure is no line.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import sys
+import time
+
+from coordclient import AsyncClient, CoordError
+
+INTERVAL_S = 0.02
+OUTSTANDING_MAX = 500
+PAUSE_S = 0.002
+VALUE = b"v" * 100
+
+
+async def _write(client: AsyncClient, writer: int) -> None:
+    begun_ns = time.time_ns()
+    try:
+        await client.set(f"/fail-over-{writer}", VALUE)
+    except CoordError as error:
+        print(f"writer {writer}: {error}", file=sys.stderr)
+        return
+    sys.stdout.write(f"{writer} {begun_ns} {time.time_ns()}\n")
+    sys.stdout.flush()
+
+
+async def _write_at_intervals(endpoint: str, writer: int) -> None:
+    outstanding: set[asyncio.Task[None]] = set()
+    async with AsyncClient(endpoint) as client:
+        await client.ensure_path(f"/fail-over-{writer}")
+        while True:
+            if len(outstanding) < OUTSTANDING_MAX:
+                task = asyncio.create_task(_write(client, writer))
+                outstanding.add(task)
+                task.add_done_callback(outstanding.discard)
+            await asyncio.sleep(INTERVAL_S)
+
+
+async def _write_one_at_a_time(endpoints: str, writer: int) -> None:
+    async with AsyncClient(endpoints) as client:
+        await client.ensure_path(f"/fail-over-{writer}")
+        while True:
+            await _write(client, writer)
+            await asyncio.sleep(PAUSE_S)
+
+
+async def _run(endpoints: str) -> None:
+    addresses = endpoints.split(",")
+    async with asyncio.TaskGroup() as writers:
+        for writer, address in enumerate(addresses):
+            writers.create_task(_write_at_intervals(address, writer))
+        writers.create_task(_write_one_at_a_time(endpoints, len(addresses)))
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--endpoints", required=True)
+    asyncio.run(_run(parser.parse_args().endpoints))
