@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from coordclient import AsyncClient, RequestTimeoutError
+from coordclient import AsyncClient, RequestTimeoutError, State
 from tests.processes.cluster import ClusterProcesses
+from tests.processes.conditions import eventually
 from tests.processes.workload import CountingClients, stored_counts
 
 pytestmark = pytest.mark.processes
@@ -58,6 +59,15 @@ async def test_a_killed_leader_is_replaced_without_waiting_for_an_election_timeo
             await client.create("/after", b"", timeout=GO_ON_WITHIN_S * 4)
 
 
+async def suspended(client: AsyncClient) -> None:
+    """Wait until the client has noticed that its member is gone."""
+
+    async def state() -> State:
+        return client.state
+
+    await eventually("the client has noticed", state, until=lambda seen: seen is State.SUSPENDED)
+
+
 @pytest.mark.parametrize(
     ("attached_to", "says", "may_be_applied"),
     [
@@ -77,6 +87,8 @@ async def test_writes_wait_and_then_time_out_clearly_when_two_members_are_killed
         async with AsyncClient(member.endpoint, session_timeout=30.0) as client:
             await client.create("/before", b"")
             await asyncio.gather(*(member.kill() for member in killed))
+            if attached_to == "a killed one":
+                await suspended(client)
             with pytest.raises(RequestTimeoutError, match=says) as timed_out:
                 await client.create("/without-majority", b"", timeout=1.0)
             waiting = asyncio.create_task(client.create("/waited", b"", timeout=20.0))
