@@ -186,22 +186,25 @@ async def test_a_callback_is_not_called_any_more_once_its_stream_is_closed(
     client: AsyncClient, server: FakeServer
 ) -> None:
     """Neither for what had arrived, nor on with what it awaits."""
-    seen: list[bytes] = []
+    seen: list[str] = []
     is_begun = asyncio.Event()
 
     async def note_too_late(event: Event) -> None:
         is_begun.set()
-        await asyncio.Event().wait()
-        seen.append(event.value)
+        try:
+            await asyncio.Event().wait()
+        finally:
+            seen.append("was cancelled")
 
     stream = await client.watch("/a", callback=note_too_late)
     server.set("/a", b"1")
     server.set("/a", b"2")
     await is_begun.wait()
     await stream.close()
+    assert seen == ["was cancelled"]
     await client.sync()
 
-    assert seen == []
+    assert seen == ["was cancelled"]
 
 
 async def test_many_streams_with_callbacks_have_no_task_each(client: AsyncClient, server: FakeServer) -> None:
