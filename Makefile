@@ -10,6 +10,7 @@ PACKAGING := pyproject.toml client/pyproject.toml
 # Much of the tests is waiting (for a session to be lost, for a leader), so there are more than cores.
 WORKERS ?= $(shell echo $$((2 * $$(nproc 2>/dev/null || echo 2))))
 # Each test of this kind starts several processes: with more of them at once, timeouts would be of the machine.
+# The tests of a file share what is costly to have, such as a run of the fault matrix: one worker takes the file.
 PROCESS_WORKERS ?= 2
 NODES ?= 3
 
@@ -87,7 +88,7 @@ bugs: $(VENV)/installed-dev ## Plant each bug of the bank and let the simulator 
 test: export PYTHONDONTWRITEBYTECODE :=
 test: $(VENV)/installed-dev ## Install, and run all tests.
 	$(BIN)/pytest -q -n $(WORKERS) -m "not processes"
-	$(BIN)/pytest -q -n $(PROCESS_WORKERS) --dist loadgroup -m processes
+	$(BIN)/pytest -q -n $(PROCESS_WORKERS) --dist loadfile -m processes
 
 .PHONY: counts
 counts: $(VENV)/installed-dev ## Count messages, fsyncs and bytes of workloads again, and record the numbers.

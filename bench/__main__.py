@@ -83,7 +83,8 @@ def _run(scenarios: Sequence[Scenario], systems: Sequence[str], options: argpars
             code = code or bool(outcome.failures)
             if outcome.measurements:
                 rounds = max(found.round for found in outcome.measurements)
-                results.put(outcome, f"{_today()}, {rounds} rounds of {options.seconds:g} s")
+                how = f"{_today()}, {rounds} rounds of {options.seconds:g} s"
+                results.put(outcome, how + comparing.noise_of(outcome))
                 done.append(scenario.name)
                 reporting.save(results, file)
     except KeyboardInterrupt:

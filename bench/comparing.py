@@ -13,11 +13,12 @@ from dataclasses import dataclass, field
 from statistics import median
 
 from bench.goals import Goal
-from bench.measuring import NOT_MEASURED, BenchError, Measurement
+from bench.measuring import NOT_MEASURED, OTHERS_SHARE, BenchError, Measurement
 from bench.scenarios import Scenario
 from bench.systems import OURS, System, running
 
 Say = Callable[[str], None]
+NOISE_SHARE = 0.1  # more than this, of all cores, is worth a word
 
 
 @dataclass(slots=True)
@@ -59,6 +60,12 @@ class Outcome:
         if not known:
             return NOT_MEASURED, "", ""
         return min(known) if smaller_is_better else max(known)
+
+
+def noise_of(outcome: Outcome) -> str:
+    """Return a remark on what other programs used of the machine meanwhile; nothing if that is not known."""
+    shares = [found.extra[OTHERS_SHARE] for found in outcome.measurements if OTHERS_SHARE in found.extra]
+    return f"; other programs used {min(shares):.0%} to {max(shares):.0%} of the machine" if shares else ""
 
 
 def value_of(measurement: Measurement, figure: str) -> float:
@@ -116,6 +123,8 @@ def compare(scenario: Scenario, systems: Sequence[str], rounds: int, seconds: fl
             except BenchError as error:
                 outcome.failures |= {f"{name} {client}": str(error) for client in scenario.clients[name]}
                 say(f"{scenario.name}: {error}")
+        for name, system in started.items() if scenario.warm_up_s else ():
+            _warm_up(scenario, system, name, outcome, say)
         for number in range(1, rounds + 1):
             first = (number - 1) % max(1, len(able))
             for name in able[first:] + able[:first]:
@@ -123,6 +132,16 @@ def compare(scenario: Scenario, systems: Sequence[str], rounds: int, seconds: fl
                     if f"{name} {client}" not in outcome.failures:
                         _measure(scenario, name, client, started.get(name), number, seconds, outcome, say)
     return outcome
+
+
+def _warm_up(scenario: Scenario, system: System, name: str, outcome: Outcome, say: Say) -> None:
+    """Run the first client of a system once, for its servers' sake; one that fails is left out."""
+    client = scenario.clients[name][0]
+    try:
+        scenario.run(system, client, scenario.warm_up_s)
+    except BenchError as error:
+        outcome.failures[f"{name} {client}"] = str(error)
+        say(f"{scenario.name}, warm-up: {name} ({client}) failed: {error}")
 
 
 def _measure(
@@ -146,4 +165,6 @@ def _measure(
     measured.round = number
     outcome.measurements.append(measured)
     figure = value_of(measured, scenario.figure)
-    say(f"{scenario.name}, round {number}: {name} ({client}) {scenario.figure} {figure:,.5g}")
+    others = measured.extra.get(OTHERS_SHARE, 0.0)
+    noise = f"; NOISE: other programs used {others:.0%} of the machine" if others > NOISE_SHARE else ""
+    say(f"{scenario.name}, round {number}: {name} ({client}) {scenario.figure} {figure:,.5g}{noise}")

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 NOT_MEASURED = math.nan
+OTHERS_SHARE = "others_share"  # in `extra`: what part of all cores other programs used meanwhile
 
 
 class BenchError(Exception):

@@ -89,6 +89,33 @@ def cpu_seconds(pids: Iterable[int]) -> float:
     return total / _TICKS_PER_S
 
 
+class OtherPrograms:
+    """Tells what part of the machine was used by programs that have nothing to do with the measurement.
+
+    Its own are the servers, and children that have ended since: the driver. The kernel's threads are others.
+    """
+
+    def __init__(self, server_pids: Sequence[int], statistics: Path = Path("/proc/stat")) -> None:
+        self._pids = list(server_pids)
+        self._statistics = statistics
+        self._began_s = time.monotonic()
+        self._others_s = self._used_by_others_s()
+
+    def share(self) -> float:
+        """Return the part of all cores that others have used since this was made: 0 to 1."""
+        elapsed_s = (time.monotonic() - self._began_s) * (os.cpu_count() or 1)
+        return min(1.0, max(0.0, (self._used_by_others_s() - self._others_s) / elapsed_s))
+
+    def _used_by_others_s(self) -> float:
+        user, nice, system, _, _, *interrupts = (
+            int(field) for field in self._statistics.read_text().splitlines()[0].split()[1:9]
+        )
+        busy_s = (user + nice + system + sum(interrupts)) / _TICKS_PER_S  # what a hypervisor took is in it
+        times = os.times()
+        ours_s = times.user + times.system + times.children_user + times.children_system
+        return busy_s - ours_s - cpu_seconds(self._pids)
+
+
 def peak_memory_mib(pids: Iterable[int]) -> float:
     """Return the largest resident size that any one of these processes has had since `forget_peaks`."""
     return max((_status_mib(pid, b"VmHWM:") for pid in pids), default=0.0)

@@ -14,8 +14,8 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from bench.drivers import build
-from bench.measuring import BenchError, Measurement
-from bench.processes import CpuSamples, dies_with_us, forget_peaks, peak_memory_mib
+from bench.measuring import OTHERS_SHARE, BenchError, Measurement
+from bench.processes import CpuSamples, OtherPrograms, dies_with_us, forget_peaks, peak_memory_mib
 from bench.systems import System
 
 # Beyond the measured time: connecting, writing the keys, the warm-up, the last answers.
@@ -46,6 +46,7 @@ def run_driver(system: System, client: str, scenario: str, seconds: float, *argu
     os.sync()  # what another system has left to write must not be written on this one's time
     pids = system.pids
     forget_peaks(pids)
+    others = OtherPrograms(pids)
     with CpuSamples(pids) as samples:
         found = _output(command, seconds + _SLACK_S)
     system.check()
@@ -60,7 +61,7 @@ def run_driver(system: System, client: str, scenario: str, seconds: float, *argu
         p99_ms=found["p99_ms"],
         cpu_s_per_thousand=1000 * cpu_s / found["operations"],
         peak_memory_mib=peak_memory_mib(pids),
-        extra={"max_ms": found["max_ms"]},
+        extra={"max_ms": found["max_ms"], OTHERS_SHARE: others.share()},
     )
 
 

@@ -25,9 +25,12 @@ class Scenario:
 
     With `fresh` every run gets members of its own, which are started before and ended after it, while no
     other system runs; without, the members of all systems stay up for all rounds of the scenario; the six
-    idle ones use 1 to 2 % of a machine of two cores. `rounds_max` limits how often a scenario is repeated that
-    takes long and varies little. `figure` names what is compared: a field or property of the measurement, or a name in `extra`;
-    `smaller_is_better` says which way.
+    idle ones use 1 to 2 % of a machine of two cores. Before the first round, each is then run once for
+    `warm_up_s` seconds, unmeasured: a JVM is three times as fast once it has compiled what it does.
+
+    `rounds_max` limits how often a scenario is repeated that takes long and varies little. `figure` names
+    what is compared: a field or property of the measurement, or a name in `extra`; `smaller_is_better` says
+    which way.
     """
 
     name: str
@@ -38,3 +41,4 @@ class Scenario:
     smaller_is_better: bool = False
     fresh: bool = False
     rounds_max: int = 99
+    warm_up_s: float = 0.0

@@ -21,6 +21,7 @@ _WITH_PYTHON = {"coordsvc": ("sdk",), "etcd": ("native", "python"), "zookeeper":
 _KEYS = 256
 _KEYS_LARGE = 32
 _LARGE_BYTES = 10_000
+_WARM_UP_S = 4.0
 
 
 def _scenario(
@@ -48,6 +49,7 @@ def _scenario(
         clients=_WITH_PYTHON if python else _NATIVE,
         figure="p50_ms" if alone else "per_second",
         smaller_is_better=alone,
+        warm_up_s=_WARM_UP_S,
     )
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
@@ -19,8 +20,10 @@ from coordsvc.raft.messages import Message, MessageType
 from coordsvc.raft.ready import Persist
 from coordsvc.raft.types import SnapshotMetadata
 from coordsvc.server.logs import log
+from coordsvc.server.pacing import at_ease, take_steps
 from coordsvc.statemachine.errors import CorruptStateError
 from coordsvc.statemachine.machine import StateMachine
+from coordsvc.statemachine.types import Limits
 from coordsvc.storage.errors import SnapshotRefused
 from coordsvc.storage.snapshot_install import SnapshotBuilder
 from coordsvc.storage.tree_store import TreeStore
@@ -29,6 +32,7 @@ if TYPE_CHECKING:
     from coordsvc.server.member import Member
 
 _QUEUE_CHUNKS = 64
+_REST = 1.0  # after storing a chunk and after each step of verifying, as a multiple of what that took
 
 
 @dataclass(slots=True)
@@ -93,7 +97,7 @@ class SnapshotReceiver:
         if incoming is None or (incoming.peer, incoming.index) != (peer, chunk.index):
             raise SnapshotRefused(f"chunk {chunk.number} belongs to no snapshot that was begun")
         add = partial(incoming.builder.add_chunk, chunk.number, chunk.data, chunk.checksum)
-        await background.submit(add)
+        await at_ease(background, add, _REST)
         self._answer(peer, chunk.index, received=chunk.number + 1)
         if chunk.last:
             await self._finish(incoming, chunk)
@@ -101,7 +105,7 @@ class SnapshotReceiver:
     async def _finish(self, incoming: _Incoming, chunk: peer_pb2.SnapshotChunk) -> None:
         member = self._member
         metadata = decode_snapshot_metadata(chunk.metadata)
-        machine = await member.background.submit(partial(_verify, incoming.builder, metadata, member))
+        machine = await self._verify(incoming.builder, metadata)
         self._incoming = None
         self._offered = _Offered(metadata, incoming, machine)
         message = Message(
@@ -120,6 +124,20 @@ class SnapshotReceiver:
             await member.background.submit(incoming.builder.abort)
             self._answer(incoming.peer, incoming.index, done=True)
         member.changed()
+
+    async def _verify(self, builder: SnapshotBuilder, metadata: SnapshotMetadata) -> StateMachine:
+        """Make the received tree durable, and check that it is what it claims to be.
+
+        Raises:
+            SnapshotRefused: It is not.
+        """
+        background = self._member.background
+        load = partial(_load, builder, metadata, self._member.opened.limits)
+        machine = await background.submit(load)
+        steps = _refusing(machine.verification(builder.store))
+        while not await at_ease(background, partial(take_steps, steps), _REST):
+            pass
+        return machine
 
     def install(self, persist: Persist) -> None:
         """Consensus accepted the snapshot that was offered: make it ours."""
@@ -170,20 +188,31 @@ class SnapshotReceiver:
         self._member.links.send(peer, [self._last_answer[1]])
 
 
-def _verify(builder: SnapshotBuilder, metadata: SnapshotMetadata, member: Member) -> StateMachine:
-    """Make the received tree durable, and check that it is what it claims to be. Background thread."""
+def _load(builder: SnapshotBuilder, metadata: SnapshotMetadata, limits: Limits) -> StateMachine:
+    """Make the received tree durable, and open it. Background thread."""
     builder.finish()
     try:
-        machine = StateMachine(builder.store, member.opened.limits)
+        machine = StateMachine(builder.store, limits)
         is_at = (machine.applied_index, machine.applied_term)
         if metadata.index < 1 or is_at != (metadata.index, metadata.term):
             raise SnapshotRefused(f"the received tree is at {is_at}, and not where the sender said")
         if decode_raft_configuration(machine.configuration) != metadata.configuration:
             raise SnapshotRefused("the received tree is of another configuration than the sender said")
-        machine.verify()
     except CorruptStateError as error:
-        raise SnapshotRefused(f"the received tree is damaged: {error}") from error
+        raise _refusal(error) from error
     return machine
+
+
+def _refusing(steps: Iterator[None]) -> Iterator[None]:
+    """Verify, and take what is found for the sender's fault: ours is not damaged by it."""
+    try:
+        yield from steps
+    except CorruptStateError as error:
+        raise _refusal(error) from error
+
+
+def _refusal(error: CorruptStateError) -> SnapshotRefused:
+    return SnapshotRefused(f"the received tree is damaged: {error}")
 
 
 def _nothing_more(_: None) -> None:

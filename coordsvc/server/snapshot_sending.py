@@ -17,6 +17,7 @@ from coordproto.v1 import peer_pb2
 from coordsvc.codec.peer_messages import encode_snapshot_metadata
 from coordsvc.raft.types import Configuration, SnapshotMetadata
 from coordsvc.server.logs import log
+from coordsvc.server.pacing import at_ease
 from coordsvc.storage.errors import SnapshotRefused
 from coordsvc.storage.tree_chunks import TreeChunk
 from coordsvc.storage.tree_store import TreeSnapshot
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 _CHUNK_BYTES = 512 << 10
 _WINDOW_CHUNKS = 8
 _GIVE_UP_AFTER_S = 30.0
+_REST = 1.0  # after reading a chunk, as a multiple of what that took
 
 
 class _StreamEndedError(Exception):
@@ -123,7 +125,7 @@ class SnapshotSenders:
         background = self._member.background
         chunks = await background.submit(lambda: stream.snapshot.chunks(_CHUNK_BYTES))
         while True:
-            chunk = await background.submit(lambda: next(chunks))
+            chunk = await at_ease(background, lambda: next(chunks), _REST)
             await self._wait(stream, partial(_has_room, stream, chunk.number))
             self._send(stream, chunk)
             if chunk.last:

@@ -11,14 +11,15 @@ member, whatever it has served by then.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from coordsvc.server.logs import log
+from coordsvc.server.pacing import at_ease, take_steps
 from coordsvc.storage.errors import SnapshotClosed
 from coordsvc.storage.tree_store import TreeSnapshot
 
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
 
 VERIFIED_BEFORE_SERVING_NODES = 50_000  # a quarter of a second
 _REST = 4.0  # after each step, as a multiple of what it took
-_STEP_S = 0.002
 
 
 @dataclass(slots=True)
@@ -55,22 +55,16 @@ class TreeVerifier:
         """Verify to the end. Raises CorruptStateError or StorageError if the tree cannot be trusted."""
         began_s = time.monotonic()
         while (verification := self._verification) is not None:
-            step_began_s = time.monotonic()
             try:
-                is_done = await self._member.background.submit(lambda: _take_steps(verification.steps))
+                is_done = await at_ease(
+                    self._member.background, partial(take_steps, verification.steps), _REST
+                )
             except SnapshotClosed:
                 return
             if is_done and self._verification is not None:
                 self._end(time.monotonic() - began_s)
                 return
-            await asyncio.sleep(_REST * (time.monotonic() - step_began_s))
 
     def _end(self, seconds: float) -> None:
         self.old_tree_gone()
         log(logging.INFO, "tree_verified", seconds=round(seconds, 1))
-
-
-def _take_steps(steps: Iterator[None]) -> bool:
-    """Verify for a moment. Returns whether that was all. Background thread."""
-    until_s = time.monotonic() + _STEP_S
-    return all(time.monotonic() <= until_s for _ in steps)

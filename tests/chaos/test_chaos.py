@@ -19,8 +19,7 @@ from tests.chaos.plan import HECTIC
 from tests.chaos.run import Report, Run, Settings
 from tests.checkers.history import LINEARIZABLE, OK, STREAM_RECURSIVE, History, WatchRecord
 
-# All look at one run, so one worker has them.
-pytestmark = [pytest.mark.processes, pytest.mark.xdist_group("chaos")]
+pytestmark = pytest.mark.processes
 
 SECONDS = 24.0
 SEED = 20

@@ -1,7 +1,7 @@
 """The fault matrix: every recipe, in three processes, under every fault, on a real cluster of three members.
 
 One run for each fault has all recipes at work at once; then each recipe is judged by itself. What the
-participants did is in `<tmp>/<participant>.acts`. What is judged from one run stays with one worker.
+participants did is in `<tmp>/<participant>.acts`.
 """
 
 from __future__ import annotations
@@ -37,9 +37,7 @@ async def run(fault: str, directory: Path) -> Evidence:
     return here.evidence(healed_s, nodes, left, events)
 
 
-@pytest.fixture(
-    scope="module", params=[pytest.param(fault, marks=pytest.mark.xdist_group(fault)) for fault in FAULTS]
-)
+@pytest.fixture(scope="module", params=list(FAULTS))
 def evidence(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Evidence:
     """What was done and seen under one fault."""
     fault = request.param

@@ -346,6 +346,10 @@ class SimulatedMember:
         self.sender.link_down(peer)
 
     def peer_gone(self, peer: str) -> None:
+        if self.replica.state.raft.leader == peer:
+            is_alive = self.network.is_running(peer)
+            probe = "so of a leader that lived" if is_alive else "that the leader's process has ended"
+            self.ledger.probes.hit(f"a follower heard {probe}")
         self.replica.peer_gone(peer)
 
     def greeting(self) -> Greeting:

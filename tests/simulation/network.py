@@ -368,6 +368,9 @@ class PeerNetwork:
             elif target == name:
                 link.target_ended(is_told=is_told)
 
+    def is_running(self, name: str) -> bool:
+        return self._hosts[name].is_running()
+
     def closed_by_host(self, host: PeerHost, process: int, peer: str) -> None:
         """`host` is told that the peer's host has closed a connection: evidence, if no other one stands."""
         if self.link(host.name, peer).is_up or self.link(peer, host.name).is_up:

@@ -19,6 +19,8 @@ ALL = (
     "a snapshot was not wanted any more",
     "a snapshot stream failed",
     "a candidate lost an election",
+    "a follower heard that the leader's process has ended",
+    "a follower heard so of a leader that lived",
     "a leader stepped down",
     "leadership was handed over",
     "a disk stall moved leadership",

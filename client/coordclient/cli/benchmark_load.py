@@ -27,6 +27,7 @@ WARM_UP_S: Final = 1.0
 _LEFTOVER_TTL_S: Final = 60.0
 _NOT_SENT: Final = "not sent, too many on their way"
 _IN_FLIGHT_MIN: Final = 64
+_IN_FLIGHT_BYTES_MAX: Final = 32 << 20  # of large values fewer are on their way at a time
 _OPENED_AT_ONCE: Final = 16
 
 
@@ -159,6 +160,7 @@ class Offering:
         self._value = b"v" * value_bytes
         self._seconds = seconds
         self._in_flight = 0
+        self._in_flight_max = min(load.in_flight_max, _IN_FLIGHT_BYTES_MAX // max(1, value_bytes))
         self._begin_s = clock.now()
         self._measure_from_s = self._begin_s + WARM_UP_S
 
@@ -182,7 +184,7 @@ class Offering:
             if is_measured:
                 self.samples.offered[kind] += 1
                 self.samples.late.append(clock.now() - due_s)
-            if self._in_flight >= self._load.in_flight_max:
+            if self._in_flight >= self._in_flight_max:
                 if is_measured:
                     self._failed(kind, _NOT_SENT)
                 continue

@@ -203,8 +203,8 @@ def _notes(figures: Figures) -> list[str]:
             )
     if figures.late_p99_ms > _LATE_MS:
         notes.append(
-            f"this machine sent the load up to {milliseconds(figures.late_p99_ms)} late (p99): it is too busy"
-            " for it, and part of the times above is its own"
+            f"this machine sent the load up to {milliseconds(figures.late_p99_ms)} late (p99), so part of the"
+            " times above is its own: run this where less is going on, or with a smaller --load"
         )
     return notes
 

@@ -9,9 +9,9 @@ from contextlib import contextmanager
 import pytest
 
 from bench import comparing
-from bench.comparing import Outcome, advantage, compare, judge
+from bench.comparing import Outcome, advantage, compare, judge, noise_of
 from bench.goals import Goal
-from bench.measuring import NOT_MEASURED, BenchError, Measurement
+from bench.measuring import NOT_MEASURED, OTHERS_SHARE, BenchError, Measurement
 from bench.scenarios import Scenario
 from bench.systems import System
 from bench.systems.zookeeper import Zookeeper
@@ -115,6 +115,24 @@ def test_a_system_that_does_not_start_is_left_out_with_all_its_clients(bench: Be
 
     assert set(outcome.failures) == {"etcd native", "etcd python"}
     assert outcome.drivers() == [("coordsvc", "sdk"), ("zookeeper", "native")]
+
+
+def test_each_system_is_warmed_up_before_the_first_round_and_that_does_not_count(bench: Bench) -> None:
+    scenario = Scenario("write-1", "a title", bench.run, CLIENTS, "p50_ms", True, warm_up_s=4.0)
+
+    outcome = compare(scenario, ("coordsvc", "etcd"), 1, 2.0, ignore)
+
+    assert bench.events[2:4] == ["coordsvc sdk", "etcd native"]
+    assert [found.p50_ms for found in outcome.measurements] == [2.0, 2.0, 2.0]
+
+
+def test_a_machine_that_was_used_by_others_too_is_said() -> None:
+    outcome = outcome_of(("coordsvc", "sdk", 2.0), ("etcd", "native", 1.0))
+    for found, share in zip(outcome.measurements, (0.02, 0.31), strict=True):
+        found.extra[OTHERS_SHARE] = share
+
+    assert noise_of(outcome) == "; other programs used 2% to 31% of the machine"
+    assert noise_of(outcome_of(("coordsvc", "sdk", 2.0))) == ""
 
 
 def test_a_scenario_is_not_run_on_a_system_that_cannot_do_it(bench: Bench) -> None:

@@ -13,6 +13,7 @@ import pytest
 from bench.measuring import BenchError
 from bench.processes import (
     CpuSamples,
+    OtherPrograms,
     cpu_seconds,
     end,
     forget_peaks,
@@ -106,3 +107,23 @@ def test_a_server_does_not_outlive_whoever_started_it(tmp_path: Path) -> None:
 def test_a_condition_that_never_holds_is_told() -> None:
     with pytest.raises(BenchError, match="it never came"):
         wait_until(lambda: False, 0, lambda: "it never came")
+
+
+@pytest.mark.parametrize(
+    ("line", "share"),
+    [
+        ("cpu  100 0 50 900000 800000 0 0 0 0 0", 0.0),  # idle, and waiting for the disk
+        ("cpu  900000100 0 50 10 10 0 0 0 0 0", 1.0),
+        ("cpu  100 0 50 10 10 0 0 900000000 0 0", 1.0),  # taken by the hypervisor
+    ],
+)
+def test_what_others_used_of_the_machine_is_what_was_neither_idle_nor_ours(
+    tmp_path: Path, line: str, share: float
+) -> None:
+    statistics = tmp_path / "stat"
+    statistics.write_text("cpu  100 0 50 10 10 0 0 0 0 0\n")
+    others = OtherPrograms([os.getpid()], statistics)
+
+    statistics.write_text(line + "\n")
+
+    assert others.share() == share

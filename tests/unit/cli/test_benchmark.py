@@ -197,6 +197,19 @@ async def test_what_does_not_fit_is_not_sent_and_counts_as_failed(monkeypatch: p
     assert samples.failures == {"not sent, too many on their way": 100}
 
 
+async def test_large_values_do_not_fill_the_memory() -> None:
+    client = DeafClient()
+    load = Load(sessions=1, writes_per_second=1000, reads_per_second=0)
+    offering = Offering(load, [Caller(client, "/n")], value_bytes=1 << 20, seconds=0.1)
+
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(offering.run())
+        await eventually(lambda: offering.samples.offered["writes"] == 100)
+        client.answers.set()
+
+    assert client.sets == 32
+
+
 async def test_failed_operations_are_counted_by_what_went_wrong() -> None:
     client = DeafClient()
     load = Load(sessions=1, writes_per_second=0, reads_per_second=1000)

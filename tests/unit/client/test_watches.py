@@ -157,6 +157,68 @@ async def test_a_callback_gets_every_event_in_order_and_may_use_the_client(
     assert seen == [(b"%d" % number, True) for number in range(20)]
 
 
+@pytest.mark.parametrize("buffer_size", [1, 3])
+@pytest.mark.parametrize("is_coroutine", [False, True])
+async def test_a_callback_that_is_slow_gets_every_event_through_a_small_buffer(
+    client: AsyncClient, server: FakeServer, buffer_size: int, is_coroutine: bool
+) -> None:
+    """What is too much waits on the service, and is fetched from there once all else has been told."""
+    seen: list[bytes] = []
+
+    def note(event: Event) -> None:
+        seen.append(event.value)
+
+    async def note_slowly(event: Event) -> None:
+        await client.sync()
+        seen.append(event.value)
+
+    callback = note_slowly if is_coroutine else note
+    stream = await client.watch("/a", callback=callback, buffer_size=buffer_size)
+    for number in range(20):
+        server.set("/a", b"%d" % number)
+    await eventually(lambda: len(seen) == 20)
+    await stream.close()
+
+    assert seen == [b"%d" % number for number in range(20)]
+
+
+async def test_a_callback_is_not_called_any_more_once_its_stream_is_closed(
+    client: AsyncClient, server: FakeServer
+) -> None:
+    """Neither for what had arrived, nor on with what it awaits."""
+    seen: list[str] = []
+    is_begun = asyncio.Event()
+
+    async def note_too_late(event: Event) -> None:
+        is_begun.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            seen.append("was cancelled")
+
+    stream = await client.watch("/a", callback=note_too_late)
+    server.set("/a", b"1")
+    server.set("/a", b"2")
+    await is_begun.wait()
+    await stream.close()
+    assert seen == ["was cancelled"]
+    await client.sync()
+
+    assert seen == ["was cancelled"]
+
+
+async def test_many_streams_with_callbacks_have_no_task_each(client: AsyncClient, server: FakeServer) -> None:
+    seen: list[Event] = []
+    before = len(asyncio.all_tasks())
+    streams = [await client.watch("/a", callback=seen.append) for _ in range(100)]
+    server.set("/a", b"1")
+    await eventually(lambda: len(seen) == 100)
+
+    assert len(asyncio.all_tasks()) == before
+    for stream in streams:
+        await stream.close()
+
+
 async def test_a_failing_callback_is_logged_and_called_again(
     client: AsyncClient, server: FakeServer, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -84,3 +84,27 @@ def test_the_answer_to_a_new_watch_names_the_state_at_which_it_begins(cluster: C
     told = [item.delivery for item in client.received if item.HasField("delivery")]
     assert [delivery.event.zxid for delivery in told if 2 in delivery.watch_ids] == [2]
     assert began == 1
+
+
+def test_a_one_shot_watch_that_has_fired_is_forgotten_with_its_id(cluster: Cluster) -> None:
+    writer = cluster.client("a")
+    writer.write(create("/a"))
+    client = cluster.client("a")
+    for value in (b"1", b"2"):
+        client.read(get=data_pb2.Get(path="/a"), watch_id=7)
+        client.settled()
+        writer.write(data_pb2.Write(set=data_pb2.Set(path="/a", value=value)))
+        assert [kind.split()[0] for kind in kinds(client.settled())] == ["CHANGED"]
+
+
+def test_all_watches_of_a_connection_hear_of_a_change_in_one_item(cluster: Cluster) -> None:
+    writer = cluster.client("a")
+    writer.write(create("/a"))
+    client = cluster.client("a")
+    for watch_id in (1, 300, 2):
+        client.read(watch=data_pb2.Watch(watch_id=watch_id, path="/a", with_values=True))
+    client.settled()
+    for value in (b"1", b"2"):
+        writer.write(data_pb2.Write(set=data_pb2.Set(path="/a", value=value)))
+        (item,) = client.settled()
+        assert (list(item.delivery.watch_ids), item.delivery.event.value) == ([1, 300, 2], value)

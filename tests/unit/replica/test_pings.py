@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from coordsvc.replica.rounds import Rounds
 from tests.unit.replica.cluster import Cluster, kinds
 
 
@@ -17,6 +18,17 @@ def trio() -> Cluster:
 def a_follower(cluster: Cluster) -> str:
     leader = cluster.elect()
     return next(name for name in cluster.members if name != leader)
+
+
+def test_an_urgent_round_that_is_lost_is_urgent_again() -> None:
+    rounds = Rounds(0)
+    rounds.gathering.is_urgent = True
+    rounds.gathering.touched[1] = None
+    assert rounds.wants_start()
+    rounds.start(0)
+    assert not rounds.wants_start()
+    rounds.abandon()
+    assert rounds.wants_start()
 
 
 class TestPings:

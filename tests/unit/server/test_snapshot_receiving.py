@@ -9,12 +9,18 @@ from typing import Any
 import pytest
 
 from coordproto.v1 import peer_pb2
+from coordsvc.codec.cluster_configuration import encode_cluster_configuration, founding_configuration
 from coordsvc.raft.types import Configuration, SnapshotMetadata
-from coordsvc.server.snapshot_receiving import SnapshotReceiver, _verify
+from coordsvc.server.snapshot_receiving import SnapshotReceiver, _load
+from coordsvc.statemachine.commands import Create, Write
+from coordsvc.statemachine.layout import node_key
+from coordsvc.statemachine.machine import StateMachine
 from coordsvc.statemachine.types import Limits
 from coordsvc.storage.data_directory import DataDirectory
 from coordsvc.storage.errors import SnapshotRefused
+from coordsvc.storage.storage_thread import StorageThread
 from coordsvc.storage.tree_chunks import encode_chunks
+from tests.stores import MemoryStore
 
 
 @pytest.mark.parametrize("index", [0, 7])
@@ -23,10 +29,34 @@ def test_an_empty_tree_is_no_snapshot(tmp_path: Path, index: int) -> None:
     builder = directory.new_tree()
     for chunk in encode_chunks([], 1000):
         builder.add_chunk(chunk.number, chunk.data, chunk.checksum)
-    member: Any = SimpleNamespace(opened=SimpleNamespace(limits=Limits()))
     metadata = SnapshotMetadata(index, 0, Configuration(("a",)))
     with pytest.raises(SnapshotRefused, match="not where the sender said"):
-        _verify(builder, metadata, member)
+        _load(builder, metadata, Limits())
+    builder.abort()
+    directory.close()
+
+
+async def test_a_tree_that_does_not_have_its_digest_is_refused(tmp_path: Path) -> None:
+    configuration = founding_configuration({"a": "h:1"})
+    store = MemoryStore()
+    machine = StateMachine(store, Limits())
+    machine.begin(7, 1, 1)
+    machine.set_configuration(encode_cluster_configuration(configuration))
+    machine.write(0, 0, Write(Create("/a", b"value")))
+    machine.commit()
+    store.write([(node_key("/a"), store.records[node_key("/a")][:-1] + b"?")], [])
+    directory = DataDirectory.open(tmp_path / "data", "cluster", "a")
+    builder = directory.new_tree()
+    for chunk in encode_chunks(sorted(store.records.items()), 1000):
+        builder.add_chunk(chunk.number, chunk.data, chunk.checksum)
+    background = StorageThread()
+    member: Any = SimpleNamespace(opened=SimpleNamespace(limits=Limits()), background=background)
+
+    with pytest.raises(SnapshotRefused, match="digest"):
+        await SnapshotReceiver(member)._verify(builder, SnapshotMetadata(7, 1, configuration.raft))
+
+    assert await background.submit(lambda: "serves on") == "serves on"
+    await background.close()
     builder.abort()
     directory.close()
 

@@ -12,7 +12,7 @@ from coordproto.v1 import coordination_pb2, data_pb2
 from coordsvc.api.gateway import ClientHandle
 from coordsvc.config import ServerConfig
 from coordsvc.raft.types import Entry, HardState
-from coordsvc.server import opening, verifying
+from coordsvc.server import opening, pacing
 from coordsvc.server.member import Member
 from coordsvc.server.opening import open_member
 from coordsvc.server.verifying import TreeVerifier
@@ -42,7 +42,7 @@ def config(tmp_path: Path, unused_tcp_port: int) -> ServerConfig:
 def is_large(monkeypatch: pytest.MonkeyPatch) -> None:
     """A thousand nodes are many, and every step is a short one."""
     monkeypatch.setattr(opening, "VERIFIED_BEFORE_SERVING_NODES", NODES)
-    monkeypatch.setattr(verifying, "_STEP_S", 0.0)
+    monkeypatch.setattr(pacing, "STEP_S", 0.0)
 
 
 def lose_a_node(config: ServerConfig) -> None:
