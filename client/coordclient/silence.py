@@ -77,6 +77,8 @@ class Silence:
 
     def leave_at(self, timeout_s: float) -> float:
         """Return when to give the member up, if it goes on saying nothing."""
+        if self._knocked_at == math.inf:
+            return math.inf  # As nearly always: this is asked with every frame.
         patience_s = min(max(timeout_s * PATIENCE_FRACTION, PATIENCE_SECONDS_MIN), PATIENCE_SECONDS_MAX)
         line_s = self._sent_bytes / SLOWEST_BYTES_PER_SECOND
         return self._knocked_at + patience_s * 2 ** min(self._left, 8) + line_s
