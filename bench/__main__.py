@@ -79,25 +79,26 @@ def _run(scenarios: Sequence[Scenario], systems: Sequence[str], options: argpars
     began_s = time.monotonic()
     try:
         for scenario in scenarios:
+            scenario_began_s = time.monotonic()
             outcome = comparing.compare(scenario, systems, options.rounds, options.seconds, _say)
-            code = code or bool(outcome.failures)
+            _say(f"{scenario.name} took {time.monotonic() - scenario_began_s:.0f} s")
+            code = code or int(bool(outcome.failures))
             if outcome.measurements:
                 rounds = max(found.round for found in outcome.measurements)
                 how = f"{_today()}, {rounds} rounds of {options.seconds:g} s"
                 results.put(outcome, how + comparing.noise_of(outcome))
                 done.append(scenario.name)
                 reporting.save(results, file)
+                (options.out / "README.md").write_text(reporting.page(results, order), encoding="utf-8")
     except KeyboardInterrupt:
         _say("interrupted; the scenarios that were complete are kept")
         code = INTERRUPTED
-    (options.out / "README.md").write_text(reporting.page(results, order), encoding="utf-8")
-    if len(systems) > 1:
-        plotting.plot(results.in_order(order), options.out / "comparison.png", results.machine)
     measured = {name: results.outcomes[name] for name in done}
     print(f"three members and their client on {results.machine}; medians over the rounds\n")
-    print(reporting.table(results.in_order(order)[: len(order)] if not done else measured.values()))
+    print(reporting.table(measured.values()))
     if len(systems) > 1:
         print(f"\n{reporting.goals_table(measured)}")
+        plotting.plot(results.in_order(order), options.out / "comparison.png", results.machine)
     _say(f"{len(done)} scenarios in {time.monotonic() - began_s:.0f} s; everything is in {options.out}")
     return code
 

@@ -7,17 +7,31 @@ is noisy for a while is noisy for all. What fails is told and left out; it never
 from __future__ import annotations
 
 import math
+import subprocess
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from statistics import median
 
+import grpc
+
 from bench.goals import Goal
 from bench.measuring import NOT_MEASURED, OTHERS_SHARE, BenchError, Measurement
 from bench.scenarios import Scenario
 from bench.systems import OURS, System, running
+from coordclient import CoordError
 
 Say = Callable[[str], None]
+# Whatever a scenario meets on its way is told and left out: the others go on.
+FAILURES = (
+    BenchError,
+    OSError,
+    subprocess.SubprocessError,
+    ValueError,
+    LookupError,
+    CoordError,
+    grpc.RpcError,
+)
 NOISE_SHARE = 0.1  # more than this, of all cores, is worth a word
 
 
@@ -120,8 +134,8 @@ def compare(scenario: Scenario, systems: Sequence[str], rounds: int, seconds: fl
         for name in [] if scenario.fresh else able:
             try:
                 started[name] = stack.enter_context(running(name))
-            except BenchError as error:
-                outcome.failures |= {f"{name} {client}": str(error) for client in scenario.clients[name]}
+            except FAILURES as error:
+                outcome.failures |= {f"{name} {client}": _reason(error) for client in scenario.clients[name]}
                 say(f"{scenario.name}: {error}")
         for name, system in started.items() if scenario.warm_up_s else ():
             _warm_up(scenario, system, name, outcome, say)
@@ -134,13 +148,17 @@ def compare(scenario: Scenario, systems: Sequence[str], rounds: int, seconds: fl
     return outcome
 
 
+def _reason(error: Exception) -> str:
+    return str(error) if isinstance(error, BenchError) else repr(error)
+
+
 def _warm_up(scenario: Scenario, system: System, name: str, outcome: Outcome, say: Say) -> None:
     """Run the first client of a system once, for its servers' sake; one that fails is left out."""
     client = scenario.clients[name][0]
     try:
         scenario.run(system, client, scenario.warm_up_s)
-    except BenchError as error:
-        outcome.failures[f"{name} {client}"] = str(error)
+    except FAILURES as error:
+        outcome.failures[f"{name} {client}"] = _reason(error)
         say(f"{scenario.name}, warm-up: {name} ({client}) failed: {error}")
 
 
@@ -158,8 +176,8 @@ def _measure(
     try:
         with ExitStack() as stack:
             measured = scenario.run(system or stack.enter_context(running(name)), client, seconds)
-    except BenchError as error:
-        outcome.failures[f"{name} {client}"] = str(error)
+    except FAILURES as error:
+        outcome.failures[f"{name} {client}"] = _reason(error)
         say(f"{scenario.name}, round {number}: {name} ({client}) failed: {error}")
         return
     measured.round = number

@@ -86,8 +86,12 @@ def _output(command: list[str], within_s: float) -> dict[str, Any]:
         raise BenchError(f"{_name(command)} was not done after {within_s:g} s") from error
     if done.returncode:
         raise BenchError(f"{_name(command)} ended with exit code {done.returncode}: {_end_of(done.stderr)}")
-    found = json.loads(done.stdout)
-    assert isinstance(found, dict)
+    try:
+        found: dict[str, Any] = json.loads(done.stdout)
+    except ValueError as error:
+        raise BenchError(
+            f"{_name(command)} printed {done.stdout[:200]!r}, which is no measurement"
+        ) from error
     if found["errors"]:
         raise BenchError(f"{_name(command)}: {found['errors']} operations failed: {_end_of(done.stderr)}")
     return found

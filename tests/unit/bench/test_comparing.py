@@ -108,6 +108,17 @@ def test_a_client_that_fails_is_told_and_left_out_and_the_others_go_on(bench: Be
     assert outcome.drivers() == [("coordsvc", "sdk"), ("etcd", "native"), ("zookeeper", "native")]
 
 
+def test_what_a_scenario_did_not_expect_does_not_end_the_others(bench: Bench) -> None:
+    def run(system: System, client: str, seconds: float) -> Measurement:
+        raise ConnectionRefusedError("nobody listens")
+
+    scenario = Scenario("write-1", "a title", run, CLIENTS)
+
+    assert compare(scenario, ("coordsvc",), 1, 2.0, ignore).failures == {
+        "coordsvc sdk": "ConnectionRefusedError('nobody listens')"
+    }
+
+
 def test_a_system_that_does_not_start_is_left_out_with_all_its_clients(bench: Bench) -> None:
     bench.broken.add("etcd start")
 
