@@ -21,10 +21,10 @@ from bench.scenarios.programs import measured
 from bench.scenarios.scenario import Scenario
 from bench.systems import System
 
-CHANGES = 100
+CHANGES = 60
 CONNECTIONS = 10
 RATE = 100
-_CLIENTS: Final = {"coordsvc": ("sdk",), "zookeeper": ("native",), "etcd": ("native",)}
+_CLIENTS: Final = {"coordsvc": ("sdk",), "zookeeper": ("native", "kazoo"), "etcd": ("native",)}
 
 
 def fan_out(system: System, client: str, _seconds: float) -> Measurement:
