@@ -35,7 +35,7 @@ class RaftConfig:
     heartbeat_ticks: int = 1
     append_bytes_max: int = 1 << 20
     inflight_messages_max: int = 256
-    inflight_bytes_max: int = 32 << 20
+    inflight_bytes_max: int = 4 << 20
     uncommitted_bytes_max: int = 64 << 20
     committed_bytes_max: int = 4 << 20
     pre_vote: bool = True
