@@ -77,9 +77,7 @@ class ServerConfig:
 
     tick_ms: int = _setting(100, "length of a tick, the unit of all the server's timing")
     heartbeat_ms: int = _setting(100, "how often a leader tells its followers that it leads")
-    election_ms: int = _setting(
-        400, "silence after which a follower stands for election: 1 to 2 times this"
-    )
+    election_ms: int = _setting(400, "silence after which a follower stands for election: 1 to 2 times this")
     session_timeout_ms_min: int = _setting(1_000, "shorter session timeouts are raised to this")
     session_timeout_ms_max: int = _setting(600_000, "longer session timeouts are lowered to this")
 
@@ -93,8 +91,10 @@ class ServerConfig:
     )
 
     log_trim_entries: int = _setting(20_000, "the log is trimmed when it holds more entries than this")
-    log_trim_bytes: int = _setting(256 << 20, "... or more bytes than this")
-    log_keep_entries: int = _setting(5_000, "entries a trim leaves, so that slow followers need no snapshot")
+    log_trim_bytes: int = _setting(64 << 20, "... or more bytes than this")
+    log_keep_entries: int = _setting(
+        5_000, "entries a trim leaves, but no more than 16 MiB, so that slow followers need no snapshot"
+    )
     history_changes: int = _setting(100_000, "changes kept for watches to resume; equal on all members")
     history_bytes: int = _setting(64 << 20, "bytes of changes kept; equal on all members")
 

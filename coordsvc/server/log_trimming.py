@@ -30,7 +30,9 @@ class LogTrimmer:
         ):
             return
         applied = member.replica.state.machine.applied_index
-        index = min(applied, log.last_index() - config.log_keep_entries, member.sender.oldest_index(applied))
+        # What stays is in memory: reading it for a follower does not hold the event loop.
+        keep_from = max(log.last_index() - config.log_keep_entries, log.first_index_in_memory - 1)
+        index = min(applied, keep_from, member.sender.oldest_index(applied))
         if index < log.first_index():
             return
         self._under_way = True

@@ -166,6 +166,11 @@ class LogStore:
         return entries
 
     @property
+    def first_index_in_memory(self) -> Index:
+        """From here on entries are read from memory: the newest ones, up to `cache_bytes_max`."""
+        return self._tail.first_index
+
+    @property
     def bytes_since_trim(self) -> int:
         """Bytes of data appended since the log was opened, reset or trimmed last."""
         return self._bytes_since_trim

@@ -13,6 +13,7 @@ from coordsvc.config import ServerConfig
 from coordsvc.server.member import Member
 from coordsvc.server.opening import open_member
 from coordsvc.storage import log_store
+from coordsvc.storage.data_directory import DataDirectory
 from coordsvc.storage.tree_store import TreeStore
 
 WRITES_MAX = 2000
@@ -61,3 +62,30 @@ async def test_a_log_that_has_grown_is_trimmed_and_opens_again(
     opened = open_member(config)
     assert opened.replica.state.machine.node_count == writes + 1
     opened.close()
+
+
+async def test_a_trim_leaves_no_more_than_is_in_memory(
+    tmp_path: Path, unused_tcp_port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Entries may be large: a number of them says little about how long a restart takes."""
+    open_log = DataDirectory.open_log
+    monkeypatch.setattr(
+        DataDirectory, "open_log", lambda directory: open_log(directory, cache_bytes_max=4000)
+    )
+    config = ServerConfig(
+        data_dir=tmp_path / "data",
+        peer_listen=f"127.0.0.1:{unused_tcp_port}",
+        log_trim_bytes=20_000,
+    )
+    member = Member(config, open_member(config))
+    running = asyncio.create_task(member.run())
+    log = member.opened.log
+    writes = 0
+    while log.first_index() == 1 and writes < WRITES_MAX:
+        await write(member, writes)
+        writes += 1
+
+    assert log.last_index() - log.first_index() < writes / 2 < config.log_keep_entries
+    running.cancel()
+    await asyncio.wait([running])
+    await member.close()

@@ -215,6 +215,17 @@ def test_a_snapshot_behind_the_end_drops_the_entries_after_it_too(open_log: Open
         assert current.term(5) == 2
 
 
+def test_the_newest_entries_are_in_memory(open_log: OpenLog) -> None:
+    log = open_log(cache_bytes_max=10_000)
+    assert log.first_index_in_memory == 1
+    store(log, entries(1, 100, size=1000), HardState(1))
+
+    assert 90 <= log.first_index_in_memory <= 97
+    assert log.entries(log.first_index_in_memory, 101, ALL) == entries(
+        log.first_index_in_memory, 100, size=1000
+    )
+
+
 def test_counts_since_the_last_trim(open_log: OpenLog) -> None:
     log = open_log()
     store(log, [Entry(1, 1, b"12345"), Entry(2, 1, b"123")], HardState(1))
