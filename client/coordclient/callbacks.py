@@ -12,7 +12,7 @@ import contextvars
 import inspect
 import logging
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Generic, Protocol, TypeVar
 
 from coordclient import clock
@@ -52,6 +52,9 @@ class Callbacks:
     def call_soon(self, subscriber: _Ready) -> None:
         """Have a subscriber call what it has waiting, after what the loop does now. Called on the loop."""
         self._ready.append(subscriber)
+        self._schedule()
+
+    def _schedule(self) -> None:
         if not self._is_scheduled:
             self._is_scheduled = True
             asyncio.get_running_loop().call_soon(self._call_ready)
@@ -59,18 +62,23 @@ class Callbacks:
     def _call_ready(self) -> None:
         ready = self._ready
         until = clock.now() + SLICE_SECONDS
-        while ready:
-            for _ in range(min(len(ready), _CALLS_PER_LOOK)):
-                ready.popleft().call_waiting()
-            if clock.now() > until and ready:
-                asyncio.get_running_loop().call_soon(self._call_ready)
-                return
-        self._is_scheduled = False
+        try:
+            while ready:
+                for _ in range(min(len(ready), _CALLS_PER_LOOK)):
+                    ready.popleft().call_waiting()
+                if clock.now() > until:
+                    break
+        finally:
+            # Also when a callback ended the program: what is left is called while it cleans up.
+            self._is_scheduled = False
+            if ready:
+                self._schedule()
 
-    def start(self, drain: Awaitable[None], context: contextvars.Context | None = None) -> asyncio.Task[None]:
+    def start(
+        self, drain: Coroutine[object, object, None], context: contextvars.Context | None = None
+    ) -> asyncio.Task[None]:
         """Work off in a task what a subscriber has waiting, if it takes time. Called on the loop."""
-        coroutine = _finish(drain)
-        task = asyncio.get_running_loop().create_task(coroutine, name="coordclient callback", context=context)
+        task = asyncio.get_running_loop().create_task(drain, name="coordclient callback", context=context)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
@@ -85,10 +93,6 @@ class Callbacks:
             task.cancel()
         if unfinished:
             await asyncio.wait(unfinished)
-
-
-async def _finish(work: Awaitable[None]) -> None:
-    await work
 
 
 class Subscriber(Generic[T]):
@@ -131,6 +135,11 @@ class Subscriber(Generic[T]):
             except Exception:
                 logger.exception("a callback failed: %r", self.callback)
                 continue
+            except BaseException:
+                self._callbacks.call_soon(
+                    self
+                )  # It ends the program, which may still want to hear of the end.
+                raise
             if result is not None and inspect.isawaitable(result):
                 self._task = self._callbacks.start(self._drain(result), self._context)
                 return

@@ -174,3 +174,28 @@ async def test_a_closed_subscriber_is_called_no_more(in_threads: bool) -> None:
     may_go_on.set()
     await callbacks.close()
     assert seen == ([1] if in_threads else [])
+
+
+def test_a_callback_that_ends_the_program_does_not_silence_the_others() -> None:
+    """What is left is called while the program cleans up."""
+    loop = asyncio.new_event_loop()
+    callbacks = Callbacks(in_threads=False)
+    seen: list[int] = []
+
+    def interrupt(number: int) -> None:
+        seen.append(number)
+        if number == 1:
+            raise KeyboardInterrupt
+
+    async def push() -> None:
+        first = callbacks.subscriber(interrupt)
+        first.push(1)
+        first.push(2)
+        callbacks.subscriber(seen.append).push(3)
+        await asyncio.sleep(0)
+
+    with pytest.raises(KeyboardInterrupt):
+        loop.run_until_complete(push())
+    loop.run_until_complete(asyncio.sleep(0))
+    loop.close()
+    assert sorted(seen) == [1, 2, 3]
