@@ -32,12 +32,13 @@ FAILURES = (
     CoordError,
     grpc.RpcError,
 )
+ATTEMPTS_FAILED_MAX = 2  # a client that failed once may try again in the next round
 NOISE_SHARE = 0.1  # more than this, of all cores, is worth a word
 
 
 @dataclass(slots=True)
 class Outcome:
-    """What came of one scenario: measurements of all rounds, and what failed, by `system client`."""
+    """What came of one scenario: measurements of all rounds, and what failed last, by `system client`."""
 
     scenario: str
     title: str
@@ -45,6 +46,13 @@ class Outcome:
     smaller_is_better: bool
     measurements: list[Measurement] = field(default_factory=list)
     failures: dict[str, str] = field(default_factory=dict)
+    attempts_failed: dict[str, int] = field(default_factory=dict)
+
+    def fail(self, system: str, client: str, when: str, error: Exception) -> None:
+        """Note that a client could not measure."""
+        driver = f"{system} {client}"
+        self.attempts_failed[driver] = self.attempts_failed.get(driver, 0) + 1
+        self.failures[driver] = f"{when}: {_reason(error)}"
 
     def drivers(self) -> list[tuple[str, str]]:
         """Return each system and client that has a measurement, in the order of the first round."""
@@ -142,8 +150,10 @@ def compare(scenario: Scenario, systems: Sequence[str], rounds: int, seconds: fl
         for number in range(1, rounds + 1):
             first = (number - 1) % max(1, len(able))
             for name in able[first:] + able[:first]:
+                if name not in started and not scenario.fresh:
+                    continue
                 for client in scenario.clients[name]:
-                    if f"{name} {client}" not in outcome.failures:
+                    if outcome.attempts_failed.get(f"{name} {client}", 0) < ATTEMPTS_FAILED_MAX:
                         _measure(scenario, name, client, started.get(name), number, seconds, outcome, say)
     return outcome
 
@@ -153,12 +163,12 @@ def _reason(error: Exception) -> str:
 
 
 def _warm_up(scenario: Scenario, system: System, name: str, outcome: Outcome, say: Say) -> None:
-    """Run the first client of a system once, for its servers' sake; one that fails is left out."""
+    """Run the first client of a system once, for its servers' sake."""
     client = scenario.clients[name][0]
     try:
         scenario.run(system, client, scenario.warm_up_s)
     except FAILURES as error:
-        outcome.failures[f"{name} {client}"] = _reason(error)
+        outcome.fail(name, client, "the warm-up", error)
         say(f"{scenario.name}, warm-up: {name} ({client}) failed: {error}")
 
 
@@ -177,7 +187,7 @@ def _measure(
         with ExitStack() as stack:
             measured = scenario.run(system or stack.enter_context(running(name)), client, seconds)
     except FAILURES as error:
-        outcome.failures[f"{name} {client}"] = _reason(error)
+        outcome.fail(name, client, f"round {number}", error)
         say(f"{scenario.name}, round {number}: {name} ({client}) failed: {error}")
         return
     measured.round = number

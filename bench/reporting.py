@@ -125,7 +125,7 @@ def table(outcomes: Iterable[Outcome]) -> str:
             title = ""
         for driver, reason in outcome.failures.items():
             system, _, client = driver.partition(" ")
-            lines.append(_row((title, system, client, f"failed: {_one_line(reason)}", "", "", "", "", "")))
+            lines.append(_row((title, system, client, f"failed in {_one_line(reason)}", "", "", "", "", "")))
             title = ""
     return "\n".join(lines)
 

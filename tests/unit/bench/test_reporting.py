@@ -88,11 +88,11 @@ def test_the_table_has_a_row_a_driver_and_the_ratio_in_ours() -> None:
 
 def test_a_failure_stands_in_the_table_in_one_line() -> None:
     outcome = outcome_of("write-256", coordsvc=4000)
-    outcome.failures["zookeeper kazoo"] = "it crashed\n  with | a bar"
+    outcome.failures["zookeeper kazoo"] = "round 2: it crashed\n  with | a bar"
 
     row = table([outcome]).splitlines()[-1]
 
-    assert "| zookeeper | kazoo | failed: it crashed with / a bar |" in row
+    assert "| zookeeper | kazoo | failed in round 2: it crashed with / a bar |" in row
 
 
 @pytest.mark.parametrize(("ours", "said"), [(4000, "| yes |"), (3999, "| **no** |")])
