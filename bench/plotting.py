@@ -17,6 +17,7 @@ from bench.systems import SYSTEMS
 
 _COLOURS = {"coordsvc": "#1f77b4", "etcd": "#2ca02c", "zookeeper": "#d62728"}
 _BAR_HEIGHT = 0.26
+_TICKS = (0.1, 0.2, 0.5, 1, 2, 5, 10)
 _INCHES_A_SCENARIO = 0.55
 
 
@@ -44,7 +45,11 @@ def plot(outcomes: Sequence[Outcome], file: Path, heading: str) -> None:
         bars = axes.barh(places, lengths, _BAR_HEIGHT, label=system, color=_COLOURS[system])
         labels = ["" if math.isnan(length) else f"{length:.2g}" for length in lengths]
         axes.bar_label(bars, labels, padding=2, fontsize=7)
+    known = [value for _, figures in rows for value in figures.values() if not math.isnan(value)]
     axes.set_xscale("log")
+    axes.set_xlim(min(0.1, min(known) / 1.5), max(10.0, max(known) * 1.5))
+    axes.set_xticks(_TICKS, [f"{tick:g}" for tick in _TICKS])
+    axes.minorticks_off()
     axes.axvline(1.0, color="black", linewidth=0.8)
     axes.set_yticks(range(len(rows)), [title for title, _ in rows], fontsize=8)
     axes.invert_yaxis()

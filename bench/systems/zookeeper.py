@@ -5,8 +5,9 @@ Rule of this file: the settings are those of the sample configuration that ZooKe
 directories, no limit on connections from one host (all come from this one), no admin web server (three on one
 port), and the command `srvr` allowed, which tells who leads. Its own log says warnings only.
 
-ZooKeeper 3.6.0 to 3.8.0 can stop answering its only client until that client's connection times out or another
-one writes (ZOOKEEPER-4537). A measurement that meets that fails, and is tried again in the next round.
+ZooKeeper 3.6.0 to 3.8.0 can stop answering its only client until that client's connection times out or
+another one writes (ZOOKEEPER-4537). A measurement that meets that fails, and is tried again in the next
+round.
 """
 
 from __future__ import annotations
