@@ -14,9 +14,10 @@ import os
 import re
 import sys
 import threading
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,7 @@ import pytest
 from coordclient import AsyncClient, State
 from coordclient.recipes.lock import AsyncLock
 from tests.processes.cluster import ClusterProcesses
+from tests.processes.conditions import eventually
 from tests.processes.ports import free_ports
 from tests.processes.proxy import Proxy
 
@@ -53,8 +55,10 @@ class Inventory:
     pending: int
 
 
-async def inventory(client: AsyncClient) -> Inventory:
-    """Count, once what is under way has come to rest."""
+async def inventory(client: AsyncClient, containers: Sequence[str]) -> Inventory:
+    """Count, once what is under way has come to rest, and the service has removed the containers."""
+    for path in containers:
+        await eventually(f"{path} is removed", partial(client.exists, path), until=lambda stat: stat is None)
     await client.sync()
     while client.janitor.task_count:
         await client.sync()
@@ -87,14 +91,19 @@ def resident_bytes() -> int:
     return int(found[1]) * 1024
 
 
-async def check_rounds(client: AsyncClient, rounds: int, take: Callable[[], Awaitable[None]]) -> None:
-    """Take the round again and again; what is there after the first ones is there after the last."""
+async def check_rounds(
+    client: AsyncClient, rounds: int, take: Callable[[], Awaitable[None]], containers: Sequence[str] = ()
+) -> None:
+    """Take the round again and again; what is there after the first ones is there after the last.
+
+    The service removes the containers that a round leaves empty, when it comes to it.
+    """
     for _ in range(max(1, round(rounds * WARM_UP))):
         await take()
-    before, blocks_before, resident_before = await inventory(client), blocks(), resident_bytes()
+    before, blocks_before, resident_before = await inventory(client, containers), blocks(), resident_bytes()
     for _ in range(rounds):
         await take()
-    after = await inventory(client)
+    after = await inventory(client, containers)
 
     assert after == before
     assert blocks() - blocks_before < BLOCKS_MAX
@@ -109,16 +118,17 @@ async def lone_member(directory: Path, *options: str) -> AsyncIterator[str]:
 
 async def test_acquire_and_release(tmp_path: Path) -> None:
     async with lone_member(tmp_path) as endpoints, AsyncClient(endpoints) as client:
-        await client.create("/locks/keep", parents=True)  # The service removes no container meanwhile.
+        await client.create("/locks")
+        paths = [f"/locks/{number}" for number in range(AT_ONCE)]
 
-        async def cycle(number: int) -> None:
-            async with AsyncLock(client, f"/locks/{number}") as held:
+        async def cycle(path: str) -> None:
+            async with AsyncLock(client, path) as held:
                 held.check()
 
         async def take() -> None:
-            await asyncio.gather(*(cycle(number) for number in range(AT_ONCE)))
+            await asyncio.gather(*map(cycle, paths))
 
-        await check_rounds(client, CYCLES // AT_ONCE, take)
+        await check_rounds(client, CYCLES // AT_ONCE, take, paths)
 
 
 async def test_acquire_in_a_queue_and_give_up(tmp_path: Path) -> None:
@@ -136,7 +146,7 @@ async def test_acquire_in_a_queue_and_give_up(tmp_path: Path) -> None:
                 await (await task).release()
             await asyncio.wait(waiting)
 
-        await check_rounds(client, WATCHES // CLIENTS, take)
+        await check_rounds(client, WATCHES // CLIENTS, take, ["/lock"])
 
 
 async def test_open_and_close_watches(tmp_path: Path) -> None:
