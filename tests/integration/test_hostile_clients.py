@@ -28,7 +28,7 @@ from tests.processes.workload import CountingClients
 pytestmark = pytest.mark.processes
 
 MIB = 1 << 20
-BYSTANDER_S = 3.0
+BYSTANDER_S = 10.0  # longer than a busy machine is slow; a member that hangs does so for ever
 INT64_MAX = (1 << 63) - 1
 UINT64_MAX = (1 << 64) - 1
 Attach = coordination_pb2.Attach
@@ -336,14 +336,16 @@ async def test_a_client_that_never_reads_is_cut_off_and_costs_no_more_than_its_q
     """100,000 events of 2 KiB each for two such clients: 200 MiB, of which 16 MiB each may wait."""
     async with ClusterProcesses(tmp_path, members=1) as cluster:
         member = cluster["a"]
-        async with (
-            AsyncClient(member.endpoint, request_timeout=60.0) as writer,
-            CountingClients(cluster.endpoints, request_timeout=BYSTANDER_S) as bystanders,
-            RawStream(member.endpoint) as silent,
-        ):
+        async with AsyncExitStack() as stack:
+            writer = await stack.enter_async_context(AsyncClient(member.endpoint, request_timeout=60.0))
+            bystanders = await stack.enter_async_context(
+                CountingClients(cluster.endpoints, request_timeout=BYSTANDER_S)
+            )
             await writer.create("/busy", b"")
             await write_many(writer)
-            await silent.attach(Attach(timeout_ms=2_000))
+            # Not opened before: a stream has ten seconds to attach, and on a busy machine that took longer.
+            silent = await stack.enter_async_context(RawStream(member.endpoint))
+            await silent.attach(Attach(timeout_ms=60_000))
             await silent.send(Frame(reads=[Read(id=1, watch=watch_of("/busy"))]))
             assert (await silent.item()).read.watching
             unary: coordination_pb2_grpc.CoordinationAsyncStub = cluster.coordination(member)
