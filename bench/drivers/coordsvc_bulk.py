@@ -21,6 +21,8 @@ from collections.abc import Iterator
 
 from coordclient import AsyncClient
 
+VALUES = 65536  # of them neighbours share nothing, so that no compression gains anything
+STRIDE = 40503
 VALUE_BYTES_MAX = 4096
 SESSION_TIMEOUT_S = 30.0
 
@@ -29,7 +31,7 @@ def pseudo_random_bytes() -> bytes:
     """The bytes that values are cut from; no compression gains anything on them."""
     dice = 1
     drawn = bytearray()
-    for _ in range(2 * VALUE_BYTES_MAX):
+    for _ in range(VALUES + VALUE_BYTES_MAX):
         dice = (dice * 1103515245 + 12345) & 0xFFFF_FFFF
         drawn.append(dice >> 16 & 0xFF)
     return bytes(drawn)
@@ -69,7 +71,7 @@ async def fill(
 
     async def work(numbers: Iterator[int]) -> None:
         for node in numbers:
-            at = node * 31 % VALUE_BYTES_MAX
+            at = node * STRIDE % VALUES
             sent_s = clock()
             await client.create(node_path(parent, node, per_directory), values[at : at + value_bytes])
             times_s.append(clock() - sent_s)

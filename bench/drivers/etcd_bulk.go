@@ -27,7 +27,11 @@ import (
 	"go.etcd.io/etcd/clientv3"
 )
 
-const valueBytesMax = 4096
+const (
+	valuesCount   = 65536 // of them neighbours share nothing, so that no compression gains anything
+	stride        = 40503
+	valueBytesMax = 4096
+)
 
 func number(text string) int {
 	value, err := strconv.Atoi(text)
@@ -61,7 +65,7 @@ func fill(client *clientv3.Client, parent string, keys, perDirectory, valueBytes
 				if perDirectory > 0 {
 					path = fmt.Sprintf("%s/d%04d/n%07d", parent, key/perDirectory, key)
 				}
-				from := key * 31 % valueBytesMax
+				from := key * stride % valuesCount
 				sent := time.Now()
 				if _, err := client.Put(context.Background(), path, values[from:from+valueBytes]); err != nil {
 					log.Fatal(err)
@@ -125,7 +129,7 @@ func main() {
 	if len(os.Args) < 5 {
 		log.Fatal("usage: see the beginning of the source")
 	}
-	text := make([]byte, 2*valueBytesMax)
+	text := make([]byte, valuesCount+valueBytesMax)
 	dice := uint32(1)
 	for at := range text {
 		dice = dice*1103515245 + 12345

@@ -19,13 +19,15 @@
 #include <zookeeper/zookeeper.h>
 
 #define SESSION_TIMEOUT_MS 30000
+#define VALUES 65536 /* of them neighbours share nothing, so that no compression gains anything */
+#define STRIDE 40503
 #define VALUE_BYTES_MAX 4096
 
 static zhandle_t *handle;
 static sem_t room;
 static volatile long errors;
 static double *took_ms;
-static char values[2 * VALUE_BYTES_MAX];
+static char values[VALUES + VALUE_BYTES_MAX];
 
 static double now_s(clockid_t clock) {
     struct timespec moment;
@@ -95,7 +97,7 @@ static void fill(const char *parent, long nodes, long per_directory, int value_b
             snprintf(path, sizeof path, "%s/n%07ld", parent, node);
         sem_wait(&room);
         took_ms[node] = 1000 * now_s(CLOCK_MONOTONIC);
-        const char *value = values + node * 31 % VALUE_BYTES_MAX;
+        const char *value = values + node * STRIDE % VALUES;
         int code = zoo_acreate(handle, path, value, value_bytes, &ZOO_OPEN_ACL_UNSAFE, 0, on_created, &took_ms[node]);
         if (code != ZOK)
             fail(path, code);
