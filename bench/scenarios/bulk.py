@@ -263,11 +263,21 @@ def run_campaign(system: System, client: str) -> Campaign:
         restart_and_wipe(system, campaign, windows)
     for name, window in windows.items():
         note_latencies(campaign, name, probe.between(*window))
-    trim(system, campaign)
-    figures["catch_up_write_ratio"] = figures["catch_up_write_p99_ms"] / figures["quiet_write_p99_ms"]
-    if "trim_write_p99_ms" in figures:
-        figures["trim_write_ratio"] = figures["trim_write_p99_ms"] / figures["before_trim_write_p99_ms"]
+    note_ratio(figures, "catch_up", "quiet")
+    note_ratio(figures, "restart", "quiet")
+    try:
+        trim(system, campaign)
+    except BenchError as error:
+        print(f"{system.name}: {error}", file=sys.stderr)  # the other figures of the campaign stand
+    note_ratio(figures, "trim", "before_trim")
     return campaign
+
+
+def note_ratio(figures: dict[str, float], busy: str, quiet: str) -> None:
+    """Note how many times the quiet p99 the p99 is, if both were measured."""
+    names = (f"{busy}_write_p99_ms", f"{quiet}_write_p99_ms")
+    if all(name in figures for name in names):
+        figures[f"{busy}_write_ratio"] = figures[names[0]] / figures[names[1]]
 
 
 _campaigns: dict[tuple[str, str], Campaign] = {}  # of this invocation: a campaign takes minutes

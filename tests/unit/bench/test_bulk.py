@@ -9,7 +9,7 @@ import pytest
 
 from bench.measuring import BenchError, Measurement
 from bench.scenarios import bulk
-from bench.scenarios.bulk import Campaign, Probe, note_latencies
+from bench.scenarios.bulk import Campaign, Probe, note_latencies, note_ratio
 from bench.systems import SYSTEMS
 
 WRITES = """
@@ -50,6 +50,16 @@ def test_latencies_are_noted_by_name_and_nothing_is_made_of_no_writes() -> None:
         "quiet_write_p99_ms": 4.0,
         "quiet_write_max_ms": 4.0,
     }
+
+
+def test_a_ratio_needs_both_of_its_figures() -> None:
+    figures = {"trim_write_p99_ms": 6.0, "quiet_write_p99_ms": 2.0}
+
+    note_ratio(figures, "trim", "quiet")
+    note_ratio(figures, "restart", "quiet")
+
+    assert figures["trim_write_ratio"] == 3.0
+    assert "restart_write_ratio" not in figures
 
 
 def test_each_figure_of_a_campaign_is_a_scenario_for_the_systems_that_have_it() -> None:
