@@ -31,8 +31,7 @@ class Audience:
         self.heard: dict[int, int] = {}
         self.sent: dict[int, float] = {}
         self.times_s: list[float] = []
-        self.is_timing_each = False
-        self.is_measuring = False
+        self.first_measured = 0  # at a rate: the first change of which each telling is timed; 0: none is
         self._told = asyncio.Event()
         self.last_s = 0.0
 
@@ -40,7 +39,7 @@ class Audience:
         version = event.stat.version if event.stat is not None else 0
         count = self.heard.get(version, 0) + 1
         self.heard[version] = count
-        if self.is_timing_each and self.is_measuring and version in self.sent:
+        if self.first_measured and version >= self.first_measured:
             self.times_s.append(time.perf_counter() - self.sent[version])
         if count == self.size:
             self.last_s = time.perf_counter()
@@ -85,7 +84,7 @@ async def at_a_rate(
     client: AsyncClient, audience: Audience, value: bytes, rate: float, seconds: float
 ) -> int:
     """Make changes at a rate, however long they take, after a second of the same that is not timed."""
-    audience.is_timing_each = True
+    audience.first_measured = int(rate) + 1
     under_way: set[asyncio.Task[object]] = set()
     began_s = time.perf_counter()
     version = 0
@@ -93,9 +92,8 @@ async def at_a_rate(
     for number in range(int(rate * (1 + seconds))):
         due_s = began_s + number / rate
         await asyncio.sleep(max(0.0, due_s - time.perf_counter()))
-        audience.is_measuring = number >= rate
-        measured += audience.is_measuring
         version += 1
+        measured += version >= audience.first_measured
         audience.sent[version] = time.perf_counter()
         task: asyncio.Task[object] = asyncio.ensure_future(client.set(PATH, value))
         under_way.add(task)
