@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from coordsvc.storage.errors import DiskFailedError, DiskNotTrustedError, DiskTrust, SnapshotClosed
+from coordsvc.storage.leveldb import Tuning
 from coordsvc.storage.tree_chunks import ChunkReader
 from coordsvc.storage.tree_store import TreeSnapshot, TreeStore
 
@@ -118,6 +120,27 @@ def test_a_snapshot_that_is_closed_while_it_is_read_says_so(tmp_path: Path) -> N
         snapshot.chunks(1000)
     with pytest.raises(SnapshotClosed):
         snapshot.get(b"k000")
+
+
+def test_looking_for_what_is_not_there_rewrites_no_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """LevelDB's own `get` would: it merges files because they were looked into in vain."""
+    monkeypatch.setattr("coordsvc.storage.tree_store.TREE_TUNING", Tuning(write_buffer_bytes=64 << 10))
+    path = tmp_path / "tree"
+    tree = TreeStore.create(path, DiskTrust())
+    records = [(b"k%05d" % number, random.Random(number).randbytes(50)) for number in range(4000)]
+    tree.write(records, [])
+    tree._database.compact_range()
+    tree.write(records[::10], [])
+    tree.close()
+    tree = TreeStore.open(path, DiskTrust())  # what was in the write buffer is a file of its own now
+
+    for number in range(4000):
+        assert tree.get(b"k%05d-" % number) is None
+    tree.close()
+
+    assert "Compact" not in (path / "LOG").read_text()
 
 
 def test_after_a_failed_sync_everything_is_refused(tree: TreeStore, monkeypatch: pytest.MonkeyPatch) -> None:
