@@ -1,6 +1,6 @@
 """Fail-over: from the death of the leader to the next acknowledged write.
 
-Four writers write all the time: three that begin with one member each, so that whatever member serves first
+Four writers write all the time: three that have one member each, so that whatever member serves first
 is found at once, and one that knows all members, as an ordinary program does. The leader is killed (SIGKILL),
 or stopped (SIGSTOP) and resumed, again and again; the next turn begins when all members serve again. The time
 is until the first acknowledgement of a write that was begun after that, of any writer (`p50_ms`, `max_ms`),
