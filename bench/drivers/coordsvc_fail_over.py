@@ -1,9 +1,9 @@
 """Driver: writes without a pause while members die, through the SDK. Prints a line for each acknowledgement.
 
 A line is `WRITER BEGUN ACKNOWLEDGED`, the times in nanoseconds since the epoch. Writers 0 to 2 have one
-member each, and begin a write every 20 ms whether or not earlier ones were answered; writer 3 knows all members and
-writes one at a time, as an ordinary program does. It goes on until it is killed. A client that had to leave
-its member stays where it went; writers 0 to 2 get a new client then, as soon as their member is back.
+member each, and begin a write every 20 ms whether or not earlier ones were answered; writer 3 knows all
+members and writes one at a time, as an ordinary program does. It goes on until it is killed. A client that
+had to leave its member stays where it went; writers 0 to 2 get a new one as soon as their member is back.
 
 Rule of this file: what fails is tried again, as the SDK does it; a failure is no line.
 """
