@@ -1,6 +1,8 @@
 """`make bench` and `make bench-peers`: measures coordsvc, alone or beside etcd and ZooKeeper.
 
     python -m bench --systems coordsvc,etcd,zookeeper --scenarios all --rounds 3 --seconds 3
+    python -m bench --breakdown                      where the time of one write goes; coordsvc alone
+    python -m bench --curves all                     how cost grows; coordsvc alone
 
 Rule of this file: the command line only.
 """
@@ -16,7 +18,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
 
-from bench import comparing, plotting, reporting
+from bench import alone, comparing, plotting, reporting
 from bench.machine import machine
 from bench.measuring import BenchError
 from bench.scenarios import Scenario, all_scenarios, chosen
@@ -34,6 +36,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(f"{scenario.name:24} {scenario.title}")
         return 0
     try:
+        if options.breakdown or options.curves:
+            return alone.run(options, machine(), _say)
         scenarios = chosen(options.scenarios)
         systems = _installed(options.systems)
         options.out.mkdir(parents=True, exist_ok=True)
@@ -52,6 +56,8 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--seconds", type=float, default=3.0, help="of each measurement; default: %(default)s"
     )
     parser.add_argument("--out", type=Path, default=Path("bench/results"), help="default: %(default)s")
+    parser.add_argument("--breakdown", action="store_true", help="of one write, instead of scenarios")
+    parser.add_argument("--curves", default="", help="names, or all, instead of scenarios")
     parser.add_argument("--list", action="store_true", help="print the scenarios, and end")
     return parser.parse_args(arguments)
 

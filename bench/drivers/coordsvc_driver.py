@@ -12,6 +12,7 @@ from bench.drivers.load import TRANSACTION_SETS, Load, drive, load_of
 from coordclient import AsyncClient, Consistency, NodeExistsError
 
 SESSION_TIMEOUT_S = 30.0
+MAKERS = 128
 
 
 async def run(load: Load) -> str:
@@ -25,11 +26,7 @@ async def run(load: Load) -> str:
             for connection in range(load.connections)
         ]
         await clients[0].ensure_path("/bench")
-        for path in paths:
-            try:
-                await clients[0].create(path, value)
-            except NodeExistsError:
-                await clients[0].set(path, value)
+        await _make_keys(clients[0], paths, value)
 
         async def operation(connection: int, kind: str, key: int) -> None:
             client = clients[connection]
@@ -48,6 +45,21 @@ async def run(load: Load) -> str:
         for client in clients:  # a member that lags must know the keys before it is asked
             await client.get(paths[-1])
         return (await drive(load, operation)).line()
+
+
+async def _make_keys(client: AsyncClient, paths: list[str], value: bytes) -> None:
+    """Have all keys hold the value; several at a time, since there may be 100,000."""
+
+    async def make(first: int) -> None:
+        for path in paths[first::MAKERS]:
+            try:
+                await client.create(path, value)
+            except NodeExistsError:
+                await client.set(path, value)
+
+    async with asyncio.TaskGroup() as tasks:
+        for first in range(MAKERS):
+            tasks.create_task(make(first))
 
 
 if __name__ == "__main__":

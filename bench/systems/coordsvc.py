@@ -15,7 +15,7 @@ from typing import ClassVar
 import grpc
 
 from bench.measuring import BenchError
-from bench.systems.system import HOST, MEMBERS, System
+from bench.systems.system import HOST, System
 from coordproto.v1 import coordination_pb2, coordination_pb2_grpc
 from coordsvc.config import ENVIRONMENT_PREFIX
 
@@ -57,7 +57,7 @@ class Coordsvc(System):
         if index in self._joins:
             others = [address for other, address in enumerate(self.endpoint_list) if other != index]
             return [*command, "--join", ",".join(others)]
-        members = (f"{self.member_name(other)}={HOST}:{self.port(other, 1)}" for other in range(MEMBERS))
+        members = (f"{self.member_name(other)}={HOST}:{self.port(other, 1)}" for other in range(self.members))
         return [*command, "--initial-cluster", ",".join(members)]
 
     def status(self, index: int) -> coordination_pb2.StatusResponse | None:

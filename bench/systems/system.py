@@ -32,11 +32,12 @@ class System(ABC):
 
     name: ClassVar[str]
     packages: ClassVar[str] = ""  # Debian's, for the message that they are missing
+    members: ClassVar[int] = MEMBERS  # how many there are; all comparisons are of three
 
     def __init__(self) -> None:
         self._directory = Path()
         self._base_port = 0
-        self._processes: list[subprocess.Popen[bytes] | None] = [None] * MEMBERS
+        self._processes: list[subprocess.Popen[bytes] | None] = [None] * self.members
 
     @classmethod
     @abstractmethod
@@ -76,7 +77,7 @@ class System(ABC):
 
     @property
     def endpoint_list(self) -> list[str]:
-        return [f"{HOST}:{self.port(index)}" for index in range(MEMBERS)]
+        return [f"{HOST}:{self.port(index)}" for index in range(self.members)]
 
     @property
     def endpoints(self) -> str:
@@ -113,10 +114,10 @@ class System(ABC):
         """
         self._directory = directory.absolute()
         self._base_port = base_port or free_base_port()
-        for index in range(MEMBERS):
+        for index in range(self.members):
             self.member_directory(index).mkdir(parents=True)
             self.prepare(index)
-        for index in range(MEMBERS):
+        for index in range(self.members):
             self._spawn(index)
         self.wait_until_serving()
 
@@ -127,15 +128,15 @@ class System(ABC):
 
     def wait_until_serving(self, within_s: float = START_WITHIN_S) -> None:
         """Wait until every member serves and one of them leads."""
-        waiting = set(range(MEMBERS))
+        waiting = set(range(self.members))
 
         def all_serve() -> bool:
             self.check()
             waiting.difference_update([index for index in waiting if self.is_serving(index)])
-            return not waiting and any(self.is_leader(index) for index in range(MEMBERS))
+            return not waiting and any(self.is_leader(index) for index in range(self.members))
 
         def complaint() -> str:
-            logs = "\n".join(last_lines(self.log_file(index)) for index in range(MEMBERS))
+            logs = "\n".join(last_lines(self.log_file(index)) for index in range(self.members))
             return f"{self.name} was not ready after {within_s:g} s; its members wrote last:\n{logs}"
 
         wait_until(all_serve, within_s, complaint)
@@ -161,7 +162,7 @@ class System(ABC):
         """
         deadline = time.monotonic() + within_s
         while True:
-            for index in range(MEMBERS):
+            for index in range(self.members):
                 if self._processes[index] is not None and self.is_leader(index):
                     return index
             if time.monotonic() > deadline:
@@ -209,7 +210,7 @@ class System(ABC):
 
 
 def free_base_port() -> int:
-    """Return a port after which all that three members need are free, and stay ours while this process lives.
+    """Return a port after which all that five members need are free, and stay ours while this process lives.
 
     Other benchmarks may run on this machine: a block of ports belongs to whoever holds its last one.
 
@@ -224,7 +225,7 @@ def free_base_port() -> int:
             guard.close()
             continue
         _guards.append(guard)
-        if all(_is_free(base + offset) for offset in range(PORTS_PER_MEMBER * MEMBERS)):
+        if all(_is_free(base + offset) for offset in range(_BLOCK_PORTS - 1)):
             return base
     raise BenchError(f"no free ports in a row between {_FIRST_PORT} and {_LAST_PORT} on {HOST}")
 
