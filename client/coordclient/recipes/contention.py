@@ -3,8 +3,8 @@
 A `Contest` says what is particular to one recipe at one path: which contenders there are, and whose turn
 it is. An `Attempt` goes through it once, and ends with a `Place`: a contender that has been granted.
 
-Rule of this file: whoever stops waiting leaves nothing behind, however it stops; and every wake-up means
-only that it is time to look again.
+Rule of this file: whoever stops waiting leaves nothing behind, however it stops; and a wake-up means only
+that it is time to look again, unless what was seen before leaves nobody else to look for.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from coordclient.errors import (
 )
 from coordclient.operations import Operations
 from coordclient.recipes.contenders import (
+    LOCK,
     PERMIT,
     Behind,
     Contender,
@@ -158,6 +159,7 @@ class Attempt:
         self._creation: asyncio.Task[Created] | None = None
         self._place: Place | None = None
         self._passed: set[str] = set()  # graves of those who were never granted
+        self._only_one_before_us = ""  # as of the last look
 
     async def run(self, *, may_wait: bool = True) -> Place | None:
         """Return the granted place; None if it is not our turn and we may not wait."""
@@ -214,12 +216,14 @@ class Attempt:
             self._wake.clear()
             obstacle = await self._obstacle(place)
             if obstacle is not None and may_wait:
-                await self._wait_for(obstacle)
-            elif isinstance(obstacle, Behind) and await self._is_passed(f"{self._root}/{obstacle.name}"):
+                if not await self._wait_for(obstacle):
+                    continue
+                obstacle = None
+            if isinstance(obstacle, Behind) and await self._is_passed(f"{self._root}/{obstacle.name}"):
                 continue
-            elif obstacle is not None:
+            if obstacle is not None:
                 return False
-            elif not self._client.is_session_valid:
+            if not self._client.is_session_valid:
                 await self._wake.wait()  # The session is about to be given up: the loss will say so.
             elif await self._contest.confirm(place) and not place.lost and self._client.is_session_valid:
                 place.lost.remove_callback(self._wake.set)
@@ -236,26 +240,41 @@ class Attempt:
             raise self._gone(place)
         left_out = {mine.name, *self._passed}
         others = [position for position in positions if position.name not in left_out]
+        before_us = [position.name for position in others if position.sequence < mine.sequence]
+        self._only_one_before_us = before_us[0] if len(before_us) == 1 else ""
         return self._contest.obstacle(mine, others)
 
-    async def _wait_for(self, obstacle: Obstacle) -> None:
-        """Return when it may be our turn, or we have lost our place."""
+    async def _wait_for(self, obstacle: Obstacle) -> bool:
+        """Wait until it may be our turn, or our place is lost. Returns whether it is known to be our turn."""
         if isinstance(obstacle, Behind):
-            await self._wait_behind(obstacle.name)
-        else:
-            await self._wait_for_room()
+            return await self._wait_behind(obstacle.name)
+        await self._wait_for_room()
+        return False
 
-    async def _wait_behind(self, name: str) -> None:
-        """Return when the one before us has changed or gone."""
+    async def _wait_behind(self, name: str) -> bool:
+        """Wait until the one before us has changed or gone. Returns whether nobody else is before us then.
+
+        To know that without another look makes a hand-over shorter by a round trip. Nobody can have come
+        before us since the last look. And whoever was granted a lock with a delay had set its node first: one
+        that never did leaves no grave that counts.
+        """
         path = f"{self._root}/{name}"
-        record = self._client.one_shot(path, self._woken)
+        told: list[EventType] = []
+
+        def woken(event: Event) -> None:
+            told.append(event.type)
+            self._wake.set()
+
+        record = self._client.one_shot(path, woken)
         try:
             stat = await self._client.exists_with(path, record, timeout=FOREVER)
             if stat is None or (stat.ephemeral_owner == 0 and await self._is_passed(path)):
-                return
+                return False
             if stat.version and self._contest.kind == PERMIT and await self._has_moved(name):
-                return
+                return False
             await self._wake.wait()
+            is_gone = told == [EventType.DELETED] and stat.version == 0 and stat.ephemeral_owner != 0
+            return is_gone and self._contest.kind == LOCK and self._only_one_before_us == name
         finally:
             self._client.cancel_watch(record)
 
@@ -292,9 +311,6 @@ class Attempt:
         is_root = self._client.relative_path(event.path) == self._root
         if is_root or event.type in (EventType.DELETED, EventType.RESYNC):
             self._wake.set()
-
-    def _woken(self, _: Event) -> None:
-        self._wake.set()
 
     def _gone(self, place: Place) -> CoordError:
         """Say why our contender is not there any more."""

@@ -37,6 +37,12 @@ async def waiting(lock: AsyncLock, server: FakeServer, count: int) -> asyncio.Ta
     return task
 
 
+def looks(server: FakeServer, begin: int) -> int:
+    """Return how often somebody has read the queue, counted from a frame on."""
+    reads = [read for frame in server.frames[begin:] for read in frame.reads]
+    return sum(read.HasField("list_children") for read in reads)
+
+
 async def test_a_free_lock_is_granted_with_everything_a_holder_needs(
     client: AsyncClient, server: FakeServer
 ) -> None:
@@ -112,10 +118,41 @@ async def test_a_release_wakes_only_the_next(connect: Connect, server: FakeServe
     await held.release()
     await tasks[0]
 
-    lists = [
-        read for frame in server.frames[before:] for read in frame.reads if read.HasField("list_children")
-    ]
-    assert len(lists) == 1, "only the next one looked"
+    assert looks(server, before) == 0, (
+        "nobody else is woken, and the next one knows who was before it"
+    )
+
+
+async def test_the_next_one_looks_again_if_more_has_happened_than_a_release(
+    connect: Connect, server: FakeServer
+) -> None:
+    """One that was granted a lock with a delay, and has set its node to say so, may leave a grave."""
+    held = await (await connect()).lock(PATH).acquire()
+    task = await waiting((await connect()).lock(PATH), server, 2)
+    await eventually(lambda: server.watch_count() == 3)
+    server.set(held.path, b"{}")
+    await eventually(lambda: looks(server, 0) == 3)
+    before = len(server.frames)
+    await held.release()
+    await task
+
+    assert looks(server, before) == 1
+
+
+async def test_who_waits_behind_two_looks_again_when_the_nearer_one_has_gone(
+    connect: Connect, server: FakeServer
+) -> None:
+    held = await (await connect()).lock(PATH).acquire()
+    nearer = await waiting((await connect()).lock(PATH), server, 2)
+    task = await waiting((await connect()).lock(PATH), server, 3)
+    await eventually(lambda: server.watch_count() == 5)
+    before = len(server.frames)
+    nearer.cancel()
+    await eventually(lambda: looks(server, before) == 1)
+
+    assert not task.done(), "the first one still holds"
+    await held.release()
+    await task
 
 
 async def test_the_tenth_billion_contender_comes_after_the_last_of_nine(

@@ -467,7 +467,7 @@ async def test_a_writer_that_becomes_a_reader_is_not_overlooked_in_a_long_queue(
         waiting = asyncio.create_task(lock_of(other).write().acquire())
         while len(await lock_of(holder).contenders()) < 2:
             await holder.sync()
-        await _crowd(holder, 1100)
+        await _crowd(holder, 5100)
         now_reading: list[AsyncReadHandle] = []
         read_page = other._read_by
 
