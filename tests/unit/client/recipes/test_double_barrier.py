@@ -355,7 +355,6 @@ async def test_who_was_counted_by_the_others_has_entered_although_it_was_never_t
     server.set(PATH, b'{"parties": 2, "round": 0}')
     server.set(f"{PATH}/round-0", b"")
     lose_next_member(server, is_applied=True, owner=client.session_id)
-    server.refuse_attaches = [data_pb2.NO_LEADER] * 3
     task = asyncio.create_task(AsyncDoubleBarrier(client, PATH, 2).enter())
     await eventually(lambda: members(server))
     theirs = await AsyncDoubleBarrier(other, PATH, 2).enter()
