@@ -74,6 +74,10 @@ bench: $(VENV)/installed ## Measure three members on this machine (ARGS='--scena
 bench-peers: $(VENV)/installed-bench ## The same beside etcd and ZooKeeper; figures, table and plot in bench/results.
 	@exec $(BIN)/python -m bench $(ARGS)
 
+.PHONY: performance
+performance: $(VENV)/installed ## Copy the figures of bench/results into docs/performance.md and the README.
+	@exec $(BIN)/python -m bench.performance_page
+
 .PHONY: docs
 docs: $(VENV)/installed-docs ## Build the documentation into build/docs; any warning fails.
 	$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going -b html docs build/docs

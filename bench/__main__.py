@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
 
-from bench import alone, comparing, plotting, reporting
+from bench import alone, comparing, performance_page, plotting, reporting
 from bench.machine import machine
 from bench.measuring import BenchError
 from bench.scenarios import Scenario, all_scenarios, chosen
@@ -37,11 +37,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     try:
         if options.breakdown or options.curves:
-            return alone.run(options, machine(), _say)
+            code = alone.run(options, machine(), _say)
+            performance_page.update_from(options.out)
+            return code
         scenarios = chosen(options.scenarios)
         systems = _installed(options.systems)
         options.out.mkdir(parents=True, exist_ok=True)
-        return _run(scenarios, systems, options)
+        code = _run(scenarios, systems, options)
+        performance_page.update_from(options.out)
+        return code
     except BenchError as error:
         _say(str(error))
         return 2
