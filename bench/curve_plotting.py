@@ -17,7 +17,7 @@ _FIGURES: Final = (
     ("p50_ms", "p50, ms"),
     ("cpu_ms", "CPU of the servers, s per 1,000"),
 )
-_COLOURS: Final = {"write": "#1f77b4", "read": "#2ca02c"}
+_COLOURS: Final = {"write": "#1f77b4", "read": "#2ca02c", "write, one at a time": "#ff7f0e"}
 _INCHES = (3.6, 2.7)
 
 
@@ -52,6 +52,12 @@ def plot(results: Mapping[str, Any], file: Path, heading: str) -> None:
 
 
 def _draw(axes: Any, curve: Curve, points: Sequence[Mapping[str, Any]], name: str, label: str) -> None:
+    """Draw one figure of one curve: a line for each operation."""
+    from matplotlib import ticker as locator
+
+    if name == "per_second" and not curve.has_throughput:
+        axes.set_axis_off()
+        return
     for operation in dict.fromkeys(point["operation"] for point in points):
         own = sorted(
             (point for point in points if point["operation"] == operation), key=lambda p: int(p["x"])
@@ -61,9 +67,10 @@ def _draw(axes: Any, curve: Curve, points: Sequence[Mapping[str, Any]], name: st
         axes.plot(places, values, marker="o", label=operation, color=_COLOURS.get(operation))
     if curve.name != "members":
         axes.set_xscale("log")
-    axes.set_xticks([point["x"] for point in points], [f"{point['x']:,}" for point in points], fontsize=7)
-    axes.minorticks_off()
-    axes.set_ylim(bottom=0)
+    axes.set_yscale("log")  # what grows by the same factor everywhere is a straight line
+    places = sorted({point["x"] for point in points})
+    axes.xaxis.set_minor_locator(locator.NullLocator())
+    axes.set_xticks(places, [f"{place:,}" for place in places], fontsize=7)
     axes.set_xlabel(curve.axis, fontsize=8)
     axes.set_title(label, fontsize=8)
     axes.tick_params(labelsize=7)

@@ -54,12 +54,13 @@ class Point:
 
 @dataclass(frozen=True, slots=True)
 class Curve:
-    """What is varied, and the points."""
+    """What is varied, and the points. A curve has no throughput if its operations rest in between."""
 
     name: str
     title: str
     axis: str
     points: tuple[Point, ...]
+    has_throughput: bool = True
 
 
 class _OneMember(Coordsvc):
@@ -130,7 +131,7 @@ CURVES: Final = (
     Curve("connections", "connections, one operation in flight each", "connections", tuple(_connections())),
     Curve("values", "size of values, 16 operations in flight", "bytes of a value", tuple(_values())),
     Curve("tree", "znodes, all of them written and read", "znodes", tuple(_tree())),
-    Curve("watchers", "watchers of the znode that changes", "watchers", tuple(_watchers())),
+    Curve("watchers", "watchers of the znode that changes", "watchers", tuple(_watchers()), False),
 )
 
 
@@ -235,8 +236,7 @@ def table(curve: Curve, found: Mapping[str, Any]) -> str:
     for operation in dict.fromkeys(point["operation"] for point in found["points"]):
         points = [point for point in found["points"] if point["operation"] == operation]
         for point in sorted(points, key=lambda point: int(point["x"])):
-            one_by_one = curve.name == "watchers"  # each change waits for the watchers, and rests
-            throughput = "" if one_by_one else f"{point['per_second']:,.0f}"
+            throughput = f"{point['per_second']:,.0f}" if curve.has_throughput else ""
             cells = (f"{point['x']:,}", operation, throughput, f"{point['p50_ms']:.2f}")
             lines.append(f"| {' | '.join(cells)} | {point['cpu_ms']:.3f} |")
     return "\n".join(lines)
