@@ -5,6 +5,7 @@ Rule of this file: matplotlib is imported when a plot is made, and not before.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -68,6 +69,8 @@ def _draw(axes: Any, curve: Curve, points: Sequence[Mapping[str, Any]], name: st
     if curve.name != "members":
         axes.set_xscale("log")
     axes.set_yscale("log")  # what grows by the same factor everywhere is a straight line
+    known = [point[name] for point in points if point[name]]
+    axes.set_ylim(10 ** math.floor(math.log10(min(known))), 10 ** math.ceil(math.log10(max(known))))
     places = sorted({point["x"] for point in points})
     axes.xaxis.set_minor_locator(locator.NullLocator())
     axes.set_xticks(places, [f"{place:,}" for place in places], fontsize=7)

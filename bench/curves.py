@@ -130,7 +130,7 @@ CURVES: Final = (
     Curve("members", "members, one client of the leader", "members", tuple(_members())),
     Curve("connections", "connections, one operation in flight each", "connections", tuple(_connections())),
     Curve("values", "size of values, 16 operations in flight", "bytes of a value", tuple(_values())),
-    Curve("tree", "znodes, all of them written and read", "znodes", tuple(_tree())),
+    Curve("tree", "znodes, over which the operations are spread", "znodes", tuple(_tree())),
     Curve("watchers", "watchers of the znode that changes", "watchers", tuple(_watchers()), False),
 )
 
