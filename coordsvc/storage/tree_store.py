@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from time import perf_counter
 from typing import Self
 
 import plyvel
@@ -20,6 +21,10 @@ from coordsvc.storage.leveldb import Tuning, create_database, open_database
 from coordsvc.storage.tree_chunks import TreeChunk, encode_chunks
 
 TREE_TUNING = Tuning()
+
+_SLOW_LOOK_S = 0.0001
+_DIRECT_LOOKS_MIN = 64
+_DIRECT_LOOKS_MAX = 1 << 15
 
 Records = Iterator[tuple[bytes, bytes]]
 
@@ -37,6 +42,8 @@ class TreeStore:
         self._trust = trust
         self._raw_iterator = database.raw_iterator
         self._new_batch = database.write_batch
+        self._direct_looks = _DIRECT_LOOKS_MIN  # how many will follow the next slow look
+        self._direct_looks_left = 0
 
     @classmethod
     def create(cls, path: Path, trust: DiskTrust) -> Self:
@@ -60,17 +67,40 @@ class TreeStore:
         """Return the value, or None."""
         if self._trust.failure is not None:
             self._trust.check()
-        # Not LevelDB's own `get`: it counts each look into a second file against the first, and soon merges
-        # that with all that lies below. Under creates that was the whole tree, every few seconds.
         try:
-            records = self._raw_iterator(verify_checksums=True)
-            try:
-                records.seek(key)
-                value: bytes | None = records.value() if records.valid() and records.key() == key else None
-            finally:
-                records.close()
+            if not self._direct_looks_left:
+                return self._look_by_position(key)
+            self._direct_looks_left -= 1
+            value: bytes | None = self._database.get(key, verify_checksums=True)
         except plyvel.Error as error:
             raise self._lost(error, "read") from error
+        return value
+
+    def _look_by_position(self, key: bytes) -> bytes | None:
+        # Not LevelDB's own `get`: it counts each look into a second file against the first, and soon merges
+        # that with all that lies below. Under creates that was the whole tree, every few seconds.
+        began_s = perf_counter()
+        value = self._read_at(key)
+        if value is not None:
+            return value
+        if perf_counter() - began_s < _SLOW_LOOK_S:
+            self._direct_looks = max(_DIRECT_LOOKS_MIN, self._direct_looks // 2)
+            return None
+        # It waited for the disk or for a core, or it stepped over deleted records to the next that is there.
+        began_s = perf_counter()
+        self._read_at(key)
+        if perf_counter() - began_s >= _SLOW_LOOK_S:
+            self._direct_looks_left = self._direct_looks  # `get` steps over nothing
+            self._direct_looks = min(_DIRECT_LOOKS_MAX, self._direct_looks * 2)
+        return None
+
+    def _read_at(self, key: bytes) -> bytes | None:
+        records = self._raw_iterator(verify_checksums=True)
+        try:
+            records.seek(key)
+            value: bytes | None = records.value() if records.valid() and records.key() == key else None
+        finally:
+            records.close()
         return value
 
     def scan(self, start: bytes, stop: bytes) -> Records:

@@ -143,6 +143,41 @@ def test_looking_for_what_is_not_there_rewrites_no_files(
     assert "Compact" not in (path / "LOG").read_text()
 
 
+def test_looking_among_many_deleted_records_does_not_step_over_all_of_them_each_time(
+    tree: TreeStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An iterator does: it goes on to the next record that is there, and there may be none for long."""
+    keys = [b"k%06d" % number for number in range(50_000)]
+    tree.write([(key, b"") for key in keys], [])
+    tree.write([(b"z", b"there")], keys)
+    stepping = []
+    position = tree._raw_iterator
+    monkeypatch.setattr(tree, "_raw_iterator", lambda **how: (stepping.append(how), position(**how))[1])
+
+    assert [tree.get(key) for key in keys[:2000]] == [None] * 2000
+
+    assert len(stepping) <= 20, "each of these stepped over nearly 50,000 deleted records"
+    assert tree.get(b"z") == b"there"
+
+
+def test_after_a_slow_look_the_quick_way_is_taken_again(
+    tree: TreeStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keys = [b"k%06d" % number for number in range(50_000)]
+    tree.write([(key, b"") for key in keys], [])
+    tree.write([(b"z", b"there")], keys)
+    assert tree.get(b"k") is None
+
+    looks = 0
+    stepping: list[object] = []
+    position = tree._raw_iterator
+    monkeypatch.setattr(tree, "_raw_iterator", lambda **how: (stepping.append(how), position(**how))[1])
+    while not stepping:
+        assert tree.get(b"z") == b"there"
+        looks += 1
+        assert looks < 10_000, "it never tries again"
+
+
 def test_after_a_failed_sync_everything_is_refused(tree: TreeStore, monkeypatch: pytest.MonkeyPatch) -> None:
     tree.write([(b"a", b"1")], [])
 
