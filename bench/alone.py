@@ -11,6 +11,7 @@ import json
 from collections.abc import Callable
 
 from bench import breakdown, curve_plotting, curves
+from bench.measuring import BenchError
 
 Say = Callable[[str], None]
 
@@ -36,5 +37,8 @@ def run(options: argparse.Namespace, machine: str, say: Say) -> int:
         print(f"by {curve.title}\n\n{curves.table(curve, results[curve.name])}\n")
     page = f"# How cost grows\n\n{machine}\n\n![the same as plots](curves.png)\n\n{curves.page(results)}\n"
     (options.out / "curves.md").write_text(page, encoding="utf-8")
-    curve_plotting.plot(results, options.out / "curves.png", machine)
+    try:
+        curve_plotting.plot(results, options.out / "curves.png", machine)
+    except BenchError as error:
+        say(f"there is no plot: {error}")
     return 0
