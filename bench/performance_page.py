@@ -33,10 +33,10 @@ _BLOCK = re.compile(r"(<!-- figures: (?!end)(\S+) -->\n).*?(<!-- figures: end --
 # What bounds each goal's figure, as profiles and the breakdown show it.
 LIMITS: Final[Mapping[str, str]] = {
     "write-256": "processor time: client and three members share two cores; an operation costs all of them "
-    "together about 0.1 ms, most of it protobuf and the tree in the members, and the SDK's future and task",
+    "together about 0.1 ms, half of it the interpreter's",
     "read-256": "the SDK: building, sending and waking one call costs the client more than the member",
-    "write-1": "nothing is shared with other writes: two gRPC messages of 0.2 ms each, two links, a sync, and a "
-    "dozen wake-ups on two cores; see the breakdown",
+    "write-1": "nothing is shared with other writes: two gRPC messages of 0.2 ms each, two links, a sync, "
+    "and a dozen wake-ups on two cores; see the breakdown",
     "write-64-connections": "a gRPC message each way for each operation, where one client's 64 share theirs",
     "fail-over-kill": "one election and its disk writes: the closed link tells the followers at once",
     "fail-over-stop": "the election timeout of 400 ms, and for the stopped member's own clients its silence",
@@ -45,7 +45,7 @@ LIMITS: Final[Mapping[str, str]] = {
     "bulk-memory": "the interpreter and LevelDB's buffers: the tree is on disk, and read through a cache",
     "bulk-restart": "verifying the log; the tree is checked in the background, while the member serves",
     "bulk-write-catch-up": "reading and sending the tree takes processor time and the disk from the writes",
-    "bulk-write-trim": "the deletions, in small batches on a thread of their own, and LevelDB's compaction of them",
+    "bulk-write-trim": "the deletions, in batches beside the writes, and LevelDB's compaction of them",
 }
 
 
