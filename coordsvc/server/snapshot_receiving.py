@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 
 _QUEUE_CHUNKS = 64
 _REST = 1.0  # after storing a chunk and after each step of verifying, as a multiple of what that took
+_TELL_EVERY_S = 5.0  # well below the time after which a sender that hears nothing gives up
 
 
 @dataclass(slots=True)
@@ -105,7 +107,8 @@ class SnapshotReceiver:
     async def _finish(self, incoming: _Incoming, chunk: peer_pb2.SnapshotChunk) -> None:
         member = self._member
         metadata = decode_snapshot_metadata(chunk.metadata)
-        machine = await self._verify(incoming.builder, metadata)
+        tell = partial(self._answer, incoming.peer, incoming.index, received=chunk.number + 1)
+        machine = await self._verify(incoming.builder, metadata, tell)
         self._incoming = None
         self._offered = _Offered(metadata, incoming, machine)
         message = Message(
@@ -125,8 +128,12 @@ class SnapshotReceiver:
             self._answer(incoming.peer, incoming.index, done=True)
         member.changed()
 
-    async def _verify(self, builder: SnapshotBuilder, metadata: SnapshotMetadata) -> StateMachine:
+    async def _verify(
+        self, builder: SnapshotBuilder, metadata: SnapshotMetadata, tell: Callable[[], None]
+    ) -> StateMachine:
         """Make the received tree durable, and check that it is what it claims to be.
+
+        A large one takes minutes: `tell` is called now and then, so that the sender does not give up.
 
         Raises:
             SnapshotRefused: It is not.
@@ -135,8 +142,11 @@ class SnapshotReceiver:
         load = partial(_load, builder, metadata, self._member.opened.limits)
         machine = await background.submit(load)
         steps = _refusing(machine.verification(builder.store))
+        told_s = time.monotonic()
         while not await at_ease(background, partial(take_steps, steps), _REST):
-            pass
+            if time.monotonic() - told_s >= _TELL_EVERY_S:
+                tell()
+                told_s = time.monotonic()
         return machine
 
     def install(self, persist: Persist) -> None:

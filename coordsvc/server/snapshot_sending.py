@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
@@ -29,6 +30,7 @@ _CHUNK_BYTES = 512 << 10
 _WINDOW_CHUNKS = 8
 _GIVE_UP_AFTER_S = 30.0
 _REST = 1.0  # after reading a chunk, as a multiple of what that took
+_CATCH_UP_WITHIN_S = 120.0  # how long the log waits for a peer that has installed a snapshot
 
 
 class _StreamEndedError(Exception):
@@ -48,12 +50,21 @@ class _Stream:
     progress: asyncio.Event = field(default_factory=asyncio.Event)
 
 
+@dataclass(slots=True)
+class _Arrival:
+    """A peer that has installed a snapshot, and has yet to fetch what was written meanwhile."""
+
+    index: int
+    until_s: float
+
+
 class SnapshotSenders:
     """At most one stream to each peer."""
 
     def __init__(self, member: Member) -> None:
         self._member = member
         self._streams: dict[str, _Stream] = {}
+        self._arrivals: dict[str, _Arrival] = {}
         self._queue: asyncio.Queue[_Stream] = asyncio.Queue()
 
     def start(self, peer: str) -> None:
@@ -73,8 +84,29 @@ class SnapshotSenders:
         self._queue.put_nowait(stream)
 
     def oldest_index(self, applied: int) -> int:
-        """Return the index up to which streams allow the log to be trimmed."""
-        return min([applied, *(stream.index for stream in self._streams.values())])
+        """Return the index up to which the log may be trimmed, as far as streams and arrivals are concerned.
+
+        A peer whose stream took long lacks all that was written meanwhile. If that went from the log the
+        moment that the stream ends, it would need another snapshot, and under load one after the other.
+        """
+        return min([applied, *(stream.index for stream in self._streams.values()), *self._still_needed()])
+
+    def _still_needed(self) -> list[int]:
+        """Return up to where each arrival has the log. One that reads from memory is none any more."""
+        if not self._arrivals:
+            return []
+        member = self._member
+        followers = member.replica.state.raft.status().followers
+        in_memory = member.opened.log.first_index_in_memory
+        needed = []
+        for peer, arrival in list(self._arrivals.items()):
+            follower = followers.get(peer)
+            has = max(arrival.index, follower.match) if follower is not None else in_memory
+            if has >= in_memory - 1 or time.monotonic() > arrival.until_s:
+                del self._arrivals[peer]
+            else:
+                needed.append(has)
+        return needed
 
     def take(self, peer: str, status: peer_pb2.SnapshotStatus) -> None:
         """Take in what the receiver says of its progress."""
@@ -87,6 +119,7 @@ class SnapshotSenders:
         stream.progress.set()
 
     def link_down(self, peer: str) -> None:
+        self._arrivals.pop(peer, None)
         stream = self._streams.get(peer)
         if stream is not None:
             stream.failed = True
@@ -115,6 +148,7 @@ class SnapshotSenders:
             member.replica.state.raft.report_snapshot(stream.peer, ok=False)
         else:
             log(logging.INFO, "snapshot_sent", to=stream.peer, index=stream.index, chunks=stream.received)
+            self._arrivals[stream.peer] = _Arrival(stream.index, time.monotonic() + _CATCH_UP_WITHIN_S)
             member.replica.state.raft.report_snapshot(stream.peer, ok=True)
         finally:
             del self._streams[stream.peer]

@@ -11,8 +11,10 @@ import pytest
 from coordproto.v1 import peer_pb2
 from coordsvc.codec.cluster_configuration import encode_cluster_configuration, founding_configuration
 from coordsvc.raft.types import Configuration, SnapshotMetadata
+from coordsvc.server import pacing, snapshot_receiving
 from coordsvc.server.snapshot_receiving import SnapshotReceiver, _load
 from coordsvc.statemachine.commands import Create, Write
+from coordsvc.statemachine.invariants import NODES_PER_STEP
 from coordsvc.statemachine.layout import node_key
 from coordsvc.statemachine.machine import StateMachine
 from coordsvc.statemachine.types import Limits
@@ -53,9 +55,43 @@ async def test_a_tree_that_does_not_have_its_digest_is_refused(tmp_path: Path) -
     member: Any = SimpleNamespace(opened=SimpleNamespace(limits=Limits()), background=background)
 
     with pytest.raises(SnapshotRefused, match="digest"):
-        await SnapshotReceiver(member)._verify(builder, SnapshotMetadata(7, 1, configuration.raft))
+        await SnapshotReceiver(member)._verify(
+            builder, SnapshotMetadata(7, 1, configuration.raft), lambda: None
+        )
 
     assert await background.submit(lambda: "serves on") == "serves on"
+    await background.close()
+    builder.abort()
+    directory.close()
+
+
+async def test_while_a_large_tree_is_verified_the_sender_hears_that_it_is_not_forgotten(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It gives up a stream that it hears nothing of for half a minute, and begins it anew."""
+    monkeypatch.setattr(snapshot_receiving, "_TELL_EVERY_S", 0.0)
+    monkeypatch.setattr(pacing, "STEP_S", 0.0)
+    configuration = founding_configuration({"a": "h:1"})
+    store = MemoryStore()
+    machine = StateMachine(store, Limits())
+    machine.begin(7, 1, 1)
+    machine.set_configuration(encode_cluster_configuration(configuration))
+    for number in range(3 * NODES_PER_STEP):
+        machine.write(0, 0, Write(Create(f"/{number}", b"value")))
+    machine.commit()
+    directory = DataDirectory.open(tmp_path / "data", "cluster", "a")
+    builder = directory.new_tree()
+    for chunk in encode_chunks(sorted(store.records.items()), 10_000):
+        builder.add_chunk(chunk.number, chunk.data, chunk.checksum)
+    background = StorageThread()
+    member: Any = SimpleNamespace(opened=SimpleNamespace(limits=Limits()), background=background)
+    told: list[str] = []
+
+    await SnapshotReceiver(member)._verify(
+        builder, SnapshotMetadata(7, 1, configuration.raft), lambda: told.append("still here")
+    )
+
+    assert len(told) >= 2
     await background.close()
     builder.abort()
     directory.close()
