@@ -159,7 +159,7 @@ class Attempt:
         self._creation: asyncio.Task[Created] | None = None
         self._place: Place | None = None
         self._passed: set[str] = set()  # graves of those who were never granted
-        self._only_one_before_us = ""  # as of the last look
+        self._only_one_before_us: Position | None = None  # as of the last look
 
     async def run(self, *, may_wait: bool = True) -> Place | None:
         """Return the granted place; None if it is not our turn and we may not wait."""
@@ -240,8 +240,8 @@ class Attempt:
             raise self._gone(place)
         left_out = {mine.name, *self._passed}
         others = [position for position in positions if position.name not in left_out]
-        before_us = [position.name for position in others if position.sequence < mine.sequence]
-        self._only_one_before_us = before_us[0] if len(before_us) == 1 else ""
+        before_us = [position for position in others if position.sequence < mine.sequence]
+        self._only_one_before_us = before_us[0] if len(before_us) == 1 else None
         return self._contest.obstacle(mine, others)
 
     async def _wait_for(self, obstacle: Obstacle) -> bool:
@@ -255,8 +255,9 @@ class Attempt:
         """Wait until the one before us has changed or gone. Returns whether nobody else is before us then.
 
         To know that without another look makes a hand-over shorter by a round trip. Nobody can have come
-        before us since the last look. And whoever was granted a lock with a delay had set its node first: one
-        that never did leaves no grave that counts.
+        before us since the last look, except a reader or writer that changed sides where it stood. And
+        whoever was granted a lock with a delay had set its node first: one that never did leaves no grave
+        that counts. That our own node is there is known as long as it is watched.
         """
         path = f"{self._root}/{name}"
         told: list[EventType] = []
@@ -274,9 +275,17 @@ class Attempt:
                 return False
             await self._wake.wait()
             is_gone = told == [EventType.DELETED] and stat.version == 0 and stat.ephemeral_owner != 0
-            return is_gone and self._contest.kind == LOCK and self._only_one_before_us == name
+            return is_gone and self._is_next_to(name)
         finally:
             self._client.cancel_watch(record)
+
+    def _is_next_to(self, name: str) -> bool:
+        """Whether our lock is free when this contender, the last that we looked at, has gone."""
+        place, before_us = self._place, self._only_one_before_us
+        assert place is not None, "whoever waits has a place"
+        if before_us is None or before_us.name != name or not place.is_watched:
+            return False
+        return self._contest.kind == before_us.kind == LOCK
 
     async def _has_moved(self, name: str) -> bool:
         """Whether we wait for something else than this contender: it was granted before we watched it."""

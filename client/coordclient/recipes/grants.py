@@ -124,6 +124,11 @@ class Grant:
     # -----------------------------------------------------------------------------------------
     # Watching over it
 
+    @property
+    def is_watched(self) -> bool:
+        """For recipes: whether the end of the node would be told; for a moment after a change it is not."""
+        return self._record is not None
+
     async def watch_over(self) -> bool:
         """For recipes: begin to watch the node. Return whether it is ours and there."""
         self._client.add_internal_listener(self._state_changed)
@@ -162,6 +167,7 @@ class Grant:
         if event.type is EventType.DELETED:
             self.lose("its node was deleted")
         else:
+            self._record = None
             self._client.janitor.start(self._arm_again(), "watch over a grant")
 
     def _state_changed(self, state: State) -> None:

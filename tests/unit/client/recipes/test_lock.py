@@ -23,6 +23,7 @@ from coordclient import (
     State,
 )
 from coordclient.recipes.contenders import sequence_of
+from coordclient.recipes.read_write_lock import AsyncReadWriteLock
 from tests.unit.client.conftest import Connect
 from tests.unit.client.eventually import eventually
 from tests.unit.client.fake_server import ClientFrame, FakeServer
@@ -118,9 +119,7 @@ async def test_a_release_wakes_only_the_next(connect: Connect, server: FakeServe
     await held.release()
     await tasks[0]
 
-    assert looks(server, before) == 0, (
-        "nobody else is woken, and the next one knows who was before it"
-    )
+    assert looks(server, before) == 0, "nobody else is woken, and the next one knows who was before it"
 
 
 async def test_the_next_one_looks_again_if_more_has_happened_than_a_release(
@@ -153,6 +152,40 @@ async def test_who_waits_behind_two_looks_again_when_the_nearer_one_has_gone(
     assert not task.done(), "the first one still holds"
     await held.release()
     await task
+
+
+async def test_a_reader_that_becomes_a_writer_at_the_same_path_has_not_gone(
+    connect: Connect, server: FakeServer
+) -> None:
+    """Whoever changes its kind deletes its node, and makes another one where it stood."""
+    reading = await AsyncReadWriteLock(await connect(), PATH).read().acquire()
+    other = await connect()
+    task = await waiting(other.lock(PATH), server, 2)
+    await eventually(lambda: server.watch_count() == 3)
+    writing = await reading.try_upgrade()
+    assert writing is not None
+    for _ in range(3):
+        await other.sync()
+
+    assert not task.done(), "the writer still holds"
+    await writing.release()
+    await task
+
+
+async def test_who_is_deleted_while_it_reads_what_it_was_asked_is_not_granted(
+    connect: Connect, server: FakeServer
+) -> None:
+    """The watch over its own node has fired for the question, and does not tell of the end."""
+    held = await (await connect()).lock(PATH).acquire()
+    task = await waiting((await connect()).lock(PATH), server, 2)
+    await eventually(lambda: server.watch_count() == 3)
+    own = next(name for name in server.names(PATH) if f"{PATH}/{name}" != held.path)
+    server.set(f"{PATH}/{own}", b'{"revoke": ""}')
+    server.delete(f"{PATH}/{own}")
+    server.delete(held.path)
+
+    with pytest.raises(LockRevokedError):
+        await task
 
 
 async def test_the_tenth_billion_contender_comes_after_the_last_of_nine(
