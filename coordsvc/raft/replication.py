@@ -7,6 +7,7 @@ gathered since the last one leaves as one message for each follower.
 from __future__ import annotations
 
 from coordsvc.raft import reads, snapshots
+from coordsvc.raft.log import Compacted
 from coordsvc.raft.messages import Message, MessageType
 from coordsvc.raft.progress import Progress, ProgressState
 from coordsvc.raft.state import NodeState, Role
@@ -57,7 +58,11 @@ def _send_append(state: NodeState, progress: Progress, *, allow_empty: bool, is_
     if progress.next <= log.last_index and not (
         progress.state is ProgressState.REPLICATE and progress.inflights.is_full()
     ):
-        entries = log.slice(progress.next, log.last_index + 1, state.config.append_bytes_max)
+        try:
+            entries = log.slice(progress.next, log.last_index + 1, state.config.append_bytes_max)
+        except Compacted:  # A trim is under way beside us, and has not said yet that it is done.
+            snapshots.send_snapshot(state, progress)
+            return False
     if not entries and not allow_empty:
         return False
     size = 0

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
+from coordsvc.raft.log import Compacted
 from coordsvc.raft.messages import MessageType
 from coordsvc.raft.node import RaftConfig, Role
 from coordsvc.raft.progress import ProgressState
 from coordsvc.raft.types import Configuration, Entry, Index, SnapshotMetadata
-from tests.unit.raft.bench import Bench, snapshot_at
+from tests.unit.raft.bench import DEFAULTS, Bench, snapshot_at
 from tests.unit.raft.cluster import Cluster, log_of, stored
 
 
@@ -42,6 +45,29 @@ class TestSending:
 
         follower = bench.node.status().followers["c"]
         assert (follower.state, follower.next) == (ProgressState.SNAPSHOT, 12)
+
+    def test_entries_that_are_being_trimmed_while_they_are_to_be_sent_are_compacted_too(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A trim goes on beside the node, which hears of it at its end: till then the log seems whole."""
+        bench = Bench(config=replace(DEFAULTS, cached_bytes_max=1))
+        bench.lead(acknowledged=False)
+        bench.acknowledge("b")
+        for _ in range(10):
+            bench.propose(b"x")
+            bench.hear()
+            bench.acknowledge("b")
+        bench.hear()
+
+        read = bench.storage.entries
+
+        def gone(low: Index, high: Index, bytes_max: int) -> list[Entry]:
+            if bytes_max == DEFAULTS.append_bytes_max:
+                raise Compacted(low)
+            return read(low, high, bytes_max)  # what checks the node looks into the log too
+
+        monkeypatch.setattr(bench.storage, "entries", gone)
+        send_snapshot_to_c(bench)
 
     def test_a_follower_that_is_not_heard_of_gets_none(self) -> None:
         """etcd's TestIgnoreProvidingSnap: a dead follower would cost a stream again and again."""
