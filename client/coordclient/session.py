@@ -313,7 +313,7 @@ class SessionCore:
                 self._renewal.worry(now)
             if self._renewal.is_silent(now):
                 self.broken = f"member {self.member} did not answer a ping in time"
-            elif now >= self._silence.leave_at(self.timeout_s):
+            elif self._silence.is_over(now, self.timeout_s):
                 self._silence.left()
                 self.broken = f"member {self.member} says nothing"
         for operation in self.pipeline.tick(now, is_attached=self.is_attached):
@@ -339,6 +339,8 @@ class SessionCore:
     def _knock_at(self) -> float:
         if self._is_closing or not self.pipeline.is_owed:
             return math.inf  # Closing has a limit of its own.
+        if len(self.endpoints) == 1:
+            return math.inf  # There is no other member: to leave it would only make it busier.
         return self._silence.knock_at(self.timeout_s)
 
     # -----------------------------------------------------------------------------------------

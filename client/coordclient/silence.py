@@ -16,6 +16,7 @@ KNOCK_SECONDS_MAX = 0.5
 PATIENCE_FRACTION = 0.05  # of the session timeout: how long it may take to say anything at all then
 PATIENCE_SECONDS_MIN = 0.2
 PATIENCE_SECONDS_MAX = 1.0
+HELD_UP_SECONDS = 0.25  # who looks at the clock so late was held up, and has not read what may have come
 SLOWEST_BYTES_PER_SECOND = 1 << 20  # what was sent and not answered may still be on its way
 
 
@@ -82,6 +83,16 @@ class Silence:
         patience_s = min(max(timeout_s * PATIENCE_FRACTION, PATIENCE_SECONDS_MIN), PATIENCE_SECONDS_MAX)
         line_s = self._sent_bytes / SLOWEST_BYTES_PER_SECOND
         return self._knocked_at + patience_s * 2 ** min(self._left, 8) + line_s
+
+    def is_over(self, now: float, timeout_s: float) -> bool:
+        """Return whether to give the member up. A caller that was held up itself gives it the time again."""
+        leave_at = self.leave_at(timeout_s)
+        if now < leave_at:
+            return False
+        if now > leave_at + HELD_UP_SECONDS:
+            self._knocked_at = now
+            return False
+        return True
 
     def left(self) -> None:
         """The member was given up."""

@@ -34,7 +34,9 @@ class CoreDriver:
         frame = coordination_pb2.ClientFrame.FromString(self.core.attach_frame(self.now))
         return frame.attach
 
-    def accept(self, *, session_id: int = 7, last_sequence: int = 0) -> None:
+    def accept(
+        self, *, session_id: int = 7, last_sequence: int = 0, endpoints: Iterable[str] = ("a:1", "b:1")
+    ) -> None:
         self.say(
             attached=coordination_pb2.Attached(
                 session_id=session_id,
@@ -42,7 +44,7 @@ class CoreDriver:
                 timeout_ms=int(TIMEOUT_S * 1000),
                 last_sequence=last_sequence,
                 member="a",
-                endpoints=["a:1", "b:1"],
+                endpoints=endpoints,
             )
         )
 

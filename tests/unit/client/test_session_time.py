@@ -82,6 +82,33 @@ def test_a_member_that_says_nothing_at_all_is_left_soon(attached: CoreDriver) ->
     assert "says nothing" in attached.core.broken
 
 
+def test_the_only_member_is_not_left(service: CoreDriver) -> None:
+    """It is busy, and would have to attach everybody again besides."""
+    service.begin_attach()
+    service.accept(endpoints=["a:1"])
+    service.submit_get()
+    service.sent()
+    for _ in range(3):
+        service.pass_time(0.6)
+
+    assert service.sends_nothing()
+    assert not service.core.broken
+
+
+def test_a_client_that_was_held_up_itself_reads_first(attached: CoreDriver) -> None:
+    """The answer came while its process was stopped or its loop was busy, and was not taken in yet."""
+    attached.submit_get()
+    attached.sent()
+    attached.pass_time(0.6)
+    (probe,) = attached.sent().reads
+    attached.pass_time(2)
+    assert not attached.core.broken
+    attached.answer_get(probe.id)
+    attached.pass_time(0.4)
+
+    assert not attached.core.broken
+
+
 def test_a_member_that_answers_for_itself_is_kept_while_there_is_no_leader(attached: CoreDriver) -> None:
     attached.submit_set(b"1")
     attached.sent()

@@ -93,3 +93,10 @@ def test_who_left_without_getting_anywhere_is_more_patient_each_time(silence: Si
     silence.answered()
     knock(silence, 100.0)
     assert silence.leave_at(TIMEOUT_S) == pytest.approx(100.5)
+
+
+def test_who_was_held_up_itself_gives_the_member_the_time_again(silence: Silence) -> None:
+    knock(silence, 100.5)
+    answers = [silence.is_over(now, TIMEOUT_S) for now in (100.9, 102.0, 102.4, 102.6)]
+
+    assert answers == [False, False, False, True]
