@@ -24,10 +24,24 @@ from typing import IO, Final
 from coordsvc.testing.errors import TestServerError
 from coordsvc.testing.fork_server import Launch
 
-IS_POSSIBLE: Final = hasattr(os, "pidfd_open") and hasattr(signal, "pidfd_send_signal")
 PRELOADED: Final = ("coordsvc.cli", "coordsvc.server.main", "coordclient")
 _PROGRAM: Final = "from coordsvc.testing.fork_server import main; main()"
 _REPLY_BYTES: Final = 64
+
+
+def is_possible() -> bool:
+    """Return whether this system lets processes be signalled through descriptors; some containers do not."""
+    try:
+        descriptor = os.pidfd_open(os.getpid())
+    except (AttributeError, OSError):
+        return False
+    try:
+        signal.pidfd_send_signal(descriptor, 0)
+    except (AttributeError, OSError):
+        return False
+    finally:
+        os.close(descriptor)
+    return True
 
 
 class ForkedProcess:

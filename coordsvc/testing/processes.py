@@ -82,7 +82,7 @@ class MemberProcess:
             name: value for name, value in os.environ.items() if not name.startswith(ENVIRONMENT_PREFIX)
         }
         with self.log_file.open("ab") as log:
-            if forked.IS_POSSIBLE and not self.environment:
+            if not self.environment and forked.is_possible():
                 self._process = forked.fork_server().start("coordsvc", arguments, environment, log)
                 return
             self._process = subprocess.Popen(

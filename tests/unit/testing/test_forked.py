@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import select
@@ -15,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from coordsvc.testing.errors import TestServerError
-from coordsvc.testing.forked import ForkedProcess, ForkServer
+from coordsvc.testing.forked import ForkedProcess, ForkServer, is_possible
 
 WITHIN_S = 30.0
 PROGRAM = """
@@ -118,6 +119,19 @@ def test_one_that_is_paused_neither_ends_nor_hears_until_it_is_resumed(
     process.send_signal(signal.SIGCONT)
 
     assert process.wait(WITHIN_S) == 7
+
+
+def test_where_the_system_refuses_descriptors_of_processes_nothing_is_forked(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """gVisor and old kernels know none, whatever Python was built for."""
+    assert is_possible()
+
+    def refuse(_pid: int) -> int:
+        raise OSError(errno.ENOSYS, "Function not implemented")
+
+    monkeypatch.setattr(os, "pidfd_open", refuse)
+    assert not is_possible()
 
 
 def test_each_rolls_dice_of_its_own(server: ForkServer, directory: Path) -> None:
