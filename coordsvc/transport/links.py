@@ -164,8 +164,14 @@ class PeerLinks:
 
     def _closed_by_host(self, peer: str) -> None:
         """Its host has closed a connection, or refuses one: say so unless another one stands."""
-        if peer in self._outgoing and not self.is_up(peer) and not self._listener.has_link_from(peer):
+        if peer not in self._outgoing or self.is_up(peer) or self._listener.has_link_from(peer):
+            return
+        try:
             self._on_peer_gone(peer)
+        except BaseException as error:
+            # Said by the event loop, it would be logged and no more; it has to end the member.
+            self._note_fault(error)
+            raise
 
     def _note_fault(self, error: BaseException) -> None:
         if not self._fault.done():

@@ -30,7 +30,7 @@ from coordsvc.transport.handshake import (
 )
 from coordsvc.transport.interface import OnFrames
 from coordsvc.transport.settings import LinkSettings
-from coordsvc.transport.sockets import prepare_socket
+from coordsvc.transport.sockets import prepare_socket, was_closed_by_host
 
 
 class ListenError(Exception):
@@ -193,7 +193,7 @@ class _Connection(asyncio.Protocol):
             self._refuse(Unwelcome(str(error)))
 
     def connection_lost(self, error: Exception | None) -> None:
-        closed_by_host = not self._is_closing and not isinstance(error, TimeoutError)
+        closed_by_host = not self._is_closing and was_closed_by_host(error)
         self._is_closing = True
         self._stop_timer()
         self._listener.forget(self, self._peer, closed_by_host=closed_by_host)

@@ -26,7 +26,7 @@ from coordsvc.transport.handshake import (
 )
 from coordsvc.transport.interface import OnLinkUp, OnRefused
 from coordsvc.transport.settings import LinkSettings
-from coordsvc.transport.sockets import prepare_socket
+from coordsvc.transport.sockets import prepare_socket, was_closed_by_host
 
 OnOutgoingDown = Callable[[str, bool], None]
 """(peer, closed_by_host): the link is down; the peer's host has closed or reset it, rather than we or the
@@ -287,7 +287,7 @@ class _Connection(asyncio.Protocol):
             self.abort()
 
     def connection_lost(self, error: Exception | None) -> None:
-        closed_by_host = not self._aborted_by_us and not isinstance(error, TimeoutError)
+        closed_by_host = not self._aborted_by_us and was_closed_by_host(error)
         self.end = "closed here" if self._aborted_by_us else str(error or "closed by the other side")
         if not self.lost.done():
             self.lost.set_result(closed_by_host)

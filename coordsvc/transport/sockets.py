@@ -1,4 +1,4 @@
-"""Socket options of a link.
+"""The sockets of links: their options, and what their ends say.
 
 Rule of this file: frames leave at once, and a host that vanished is noticed by the kernel.
 """
@@ -9,6 +9,14 @@ import asyncio
 import socket
 
 from coordsvc.transport.settings import LinkSettings
+
+
+def was_closed_by_host(error: Exception | None) -> bool:
+    """Say whether a connection that we did not close was closed or reset by the other host.
+
+    Else the network lost it (it timed out, or a router says that there is no way), or we failed ourselves.
+    """
+    return error is None or isinstance(error, ConnectionError)
 
 
 def prepare_socket(transport: asyncio.Transport, settings: LinkSettings) -> None:

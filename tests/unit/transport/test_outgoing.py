@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import socket
 
 import pytest
@@ -151,14 +152,23 @@ async def test_a_link_that_the_peer_ends_is_dialled_again_and_told_so(by_reset: 
         assert number_of(await link.read_frame()) == 5
 
 
-async def test_a_link_that_timed_out_was_not_closed_by_the_peers_host() -> None:
+@pytest.mark.parametrize(
+    "error",
+    [
+        TimeoutError("timed out"),  # what the kernel says of a host that vanished
+        OSError(errno.EHOSTUNREACH, "no route to host"),  # and when a router has said why
+        ValueError("a fault of ours, upon which asyncio closes the connection"),
+    ],
+    ids=["timed out", "no route", "fault"],
+)
+async def test_a_link_that_was_lost_otherwise_was_not_closed_by_the_peers_host(error: Exception) -> None:
     async with dialling() as (member, peer):
         await peer.next_link()
         await member.wait_up()
         connection = member.links._outgoing["b"]._connection
         assert connection is not None
 
-        connection.connection_lost(TimeoutError("timed out"))  # what the kernel says of a host that vanished
+        connection.connection_lost(error)
 
         await member.wait(lambda: member.downs == ["b"])
         assert member.gone == []

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+
+import pytest
+
 from coordsvc.transport.settings import LinkSettings
 from tests.unit.transport.peers import (
+    PATIENCE_S,
     Member,
     bound_socket,
     complaints_of,
@@ -108,3 +113,34 @@ async def test_a_refused_connection_is_none_while_the_peers_own_link_stands() ->
             await member.wait(lambda: any("cannot reach" in text for text in complaints))
 
             assert member.gone == []
+
+
+@pytest.mark.parametrize("last", ["theirs", "ours"])
+async def test_a_fault_while_it_is_told_ends_the_member(last: str) -> None:
+    """The event loop alone would log it and go on, with a member that has stopped half way."""
+    asyncio.get_running_loop().set_exception_handler(lambda _loop, _context: None)
+
+    def fail(peer: str) -> None:
+        raise RuntimeError("a fault of ours")
+
+    async with dialling(RELUCTANT) as (member, peer), stranger(await member.links.listen()) as incoming:
+        member.links._on_peer_gone = fail
+        closed = closings_of(member)
+        link = await peer.next_link()
+        await member.wait_up()
+        await incoming.greet("b", "a")
+        if last == "theirs":
+            link.writer.transport.abort()
+            await member.wait(lambda: member.downs == ["b"])
+            incoming.writer.transport.abort()
+        else:
+            incoming.writer.transport.abort()
+            await member.wait(lambda: closed == ["b"])
+            link.writer.transport.abort()
+        assert member.task is not None
+        await asyncio.wait((member.task,), timeout=PATIENCE_S)
+
+        assert member.task.done()
+        error = member.task.exception()
+    assert isinstance(error, ExceptionGroup)
+    assert error.subgroup(RuntimeError) is not None
