@@ -32,7 +32,7 @@ class LogTrimmer:
         applied = member.replica.state.machine.applied_index
         # What stays is in memory: reading it for a follower does not hold the event loop.
         keep_from = max(log.last_index() - config.log_keep_entries, log.first_index_in_memory - 1)
-        index = min(applied, keep_from, member.sender.oldest_index(applied))
+        index = member.sender.trimmable_index(min(applied, keep_from))
         if index < log.first_index():
             return
         self._under_way = True

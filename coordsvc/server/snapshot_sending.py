@@ -81,28 +81,28 @@ class SnapshotSenders:
             member.opened.tree.snapshot(),
         )
         self._streams[peer] = stream
+        self._arrivals.pop(peer, None)
         self._queue.put_nowait(stream)
 
-    def oldest_index(self, applied: int) -> int:
-        """Return the index up to which the log may be trimmed, as far as streams and arrivals are concerned.
+    def trimmable_index(self, wanted: int) -> int:
+        """Return up to where the log may be trimmed: `wanted`, or less if streams or arrivals need more.
 
         A peer whose stream took long lacks all that was written meanwhile. If that went from the log the
         moment that the stream ends, it would need another snapshot, and under load one after the other.
         """
-        return min([applied, *(stream.index for stream in self._streams.values()), *self._still_needed()])
+        streamed = [stream.index for stream in self._streams.values()]
+        return min([wanted, *streamed, *self._still_needed(wanted)])
 
-    def _still_needed(self) -> list[int]:
-        """Return up to where each arrival has the log. One that reads from memory is none any more."""
+    def _still_needed(self, wanted: int) -> list[int]:
+        """Return up to where each arrival has the log. One that has as much as `wanted` is none any more."""
         if not self._arrivals:
             return []
-        member = self._member
-        followers = member.replica.state.raft.status().followers
-        in_memory = member.opened.log.first_index_in_memory
+        followers = self._member.replica.state.raft.status().followers
         needed = []
         for peer, arrival in list(self._arrivals.items()):
             follower = followers.get(peer)
-            has = max(arrival.index, follower.match) if follower is not None else in_memory
-            if has >= in_memory - 1 or time.monotonic() > arrival.until_s:
+            has = max(arrival.index, follower.match) if follower is not None else wanted
+            if has >= wanted or time.monotonic() > arrival.until_s:
                 del self._arrivals[peer]
             else:
                 needed.append(has)

@@ -21,8 +21,7 @@ from coordsvc.storage.storage_thread import StorageThread
 from coordsvc.storage.tree_store import TreeStore
 
 APPLIED = 10
-NEWEST_APPLIED = 100
-FIRST_IN_MEMORY = 61
+WANTED = 60
 
 
 class Leader:
@@ -30,7 +29,7 @@ class Leader:
 
     def __init__(self, tree: TreeStore) -> None:
         self.background = StorageThread("background")
-        self.opened = SimpleNamespace(tree=tree, log=SimpleNamespace(first_index_in_memory=FIRST_IN_MEMORY))
+        self.opened = SimpleNamespace(tree=tree)
         self.links = SimpleNamespace(send=self._send)
         self.followers: dict[str, FollowerStatus] = {}
         self.installed = asyncio.Event()
@@ -67,7 +66,7 @@ async def leader(tmp_path: Path) -> AsyncIterator[Leader]:
     running = asyncio.create_task(leader.senders.run())
     leader.follower_has(0)
     leader.senders.start("b")
-    assert leader.senders.oldest_index(NEWEST_APPLIED) == APPLIED, "what is being sent is kept"
+    assert leader.senders.trimmable_index(WANTED) == APPLIED, "what is being sent is kept"
     await leader.installed.wait()
     yield leader
     running.cancel()
@@ -78,29 +77,29 @@ async def leader(tmp_path: Path) -> AsyncIterator[Leader]:
 
 async def test_the_log_waits_for_a_peer_that_has_just_installed_a_snapshot(leader: Leader) -> None:
     """Else, under load, it would need another one, and then another one."""
-    assert leader.senders.oldest_index(NEWEST_APPLIED) == APPLIED
+    assert leader.senders.trimmable_index(WANTED) == APPLIED
     leader.follower_has(40)
-    assert leader.senders.oldest_index(NEWEST_APPLIED) == 40
+    assert leader.senders.trimmable_index(WANTED) == 40
 
 
-async def test_a_peer_that_reads_from_memory_has_caught_up(leader: Leader) -> None:
-    leader.follower_has(FIRST_IN_MEMORY - 1)
-    assert leader.senders.oldest_index(NEWEST_APPLIED) == NEWEST_APPLIED
+async def test_a_peer_that_needs_nothing_of_what_would_go_has_caught_up(leader: Leader) -> None:
+    leader.follower_has(WANTED)
+    assert leader.senders.trimmable_index(WANTED) == WANTED
     leader.follower_has(40)
-    assert leader.senders.oldest_index(NEWEST_APPLIED) == NEWEST_APPLIED, "that is how it stays"
+    assert leader.senders.trimmable_index(WANTED) == WANTED, "that is how it stays"
 
 
 async def test_the_log_waits_for_no_peer_that_is_gone(leader: Leader) -> None:
     leader.senders.link_down("b")
-    assert leader.senders.oldest_index(NEWEST_APPLIED) == NEWEST_APPLIED
+    assert leader.senders.trimmable_index(WANTED) == WANTED
 
 
 async def test_who_leads_no_longer_keeps_nothing_for_others(leader: Leader) -> None:
     leader.followers.clear()
-    assert leader.senders.oldest_index(NEWEST_APPLIED) == NEWEST_APPLIED
+    assert leader.senders.trimmable_index(WANTED) == WANTED
 
 
 async def test_the_log_does_not_wait_for_ever(leader: Leader, monkeypatch: pytest.MonkeyPatch) -> None:
     now_s = snapshot_sending.time.monotonic() + snapshot_sending._CATCH_UP_WITHIN_S + 1
     monkeypatch.setattr(snapshot_sending, "time", SimpleNamespace(monotonic=lambda: now_s))
-    assert leader.senders.oldest_index(NEWEST_APPLIED) == NEWEST_APPLIED
+    assert leader.senders.trimmable_index(WANTED) == WANTED
