@@ -169,7 +169,7 @@ class SessionDriver:
     async def _attach(self, connection: FrameStream) -> None:
         core = self.core
         attempt_s = min(max(core.timeout_s / 3, ATTEMPT_SECONDS_MIN), ATTEMPT_SECONDS_MAX)
-        if self.endpoints.is_first_round:
+        if self.endpoints.is_first_of_several:
             attempt_s = min(attempt_s, FIRST_ATTEMPT_SECONDS_MAX)
         self._is_broken.clear()
         try:

@@ -88,9 +88,9 @@ class Endpoints:
         return self._tried, pause
 
     @property
-    def is_first_round(self) -> bool:
-        """Return whether no endpoint has been tried twice since the last success."""
-        return self._rounds_failed <= 1
+    def is_first_of_several(self) -> bool:
+        """Return whether there are several endpoints, none of them tried twice since the last success."""
+        return self._rounds_failed <= 1 and len({*self.configured, *self._members}) > 1
 
     def succeeded(self) -> None:
         """The last one tried works: the next search starts afresh, without a pause."""

@@ -153,9 +153,19 @@ def test_a_round_is_the_first_until_an_endpoint_comes_again() -> None:
     rounds = []
     for _ in range(4):
         endpoints.next()
-        rounds.append(endpoints.is_first_round)
+        rounds.append(endpoints.is_first_of_several)
     endpoints.succeeded()
     endpoints.next()
-    rounds.append(endpoints.is_first_round)
+    rounds.append(endpoints.is_first_of_several)
 
     assert rounds == [True, True, False, False, True]
+
+
+def test_the_only_endpoint_is_not_the_first_of_several() -> None:
+    """It may be busy, and to begin anew with it helps nobody."""
+    endpoints = Endpoints("a:1", random.Random(1))
+    endpoints.next()
+    alone = endpoints.is_first_of_several
+    endpoints.learn(["a:1", "b:1"])
+
+    assert (alone, endpoints.is_first_of_several) == (False, True)
