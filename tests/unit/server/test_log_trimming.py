@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+import threading
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,7 @@ from coordsvc.server.member import Member
 from coordsvc.server.opening import open_member
 from coordsvc.storage import log_store
 from coordsvc.storage.data_directory import DataDirectory
+from coordsvc.storage.errors import DiskFailedError
 from coordsvc.storage.tree_store import TreeStore
 
 WRITES_MAX = 2000
@@ -24,6 +27,11 @@ async def write(member: Member, number: int) -> None:
     batch = data_pb2.WriteBatch(writes=[data_pb2.Write(create=data_pb2.Create(path=f"/{number}"))])
     member.feed(member.replica.anonymous_write, handle.connection, batch.SerializeToString())
     await handle.receive()
+
+
+async def write_many(member: Member) -> None:
+    for number in range(WRITES_MAX):
+        await write(member, number)
 
 
 async def test_a_log_that_has_grown_is_trimmed_and_opens_again(
@@ -61,6 +69,71 @@ async def test_a_log_that_has_grown_is_trimmed_and_opens_again(
 
     opened = open_member(config)
     assert opened.replica.state.machine.node_count == writes + 1
+    opened.close()
+
+
+async def test_a_sync_of_the_tree_that_fails_ends_the_member_and_nothing_is_trimmed(
+    tmp_path: Path, unused_tcp_port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = ServerConfig(
+        data_dir=tmp_path / "data",
+        peer_listen=f"127.0.0.1:{unused_tcp_port}",
+        log_trim_entries=10,
+        log_keep_entries=2,
+    )
+    member = Member(config, open_member(config))
+    running = asyncio.create_task(member.run())
+    trust = member.opened.directory.trust
+
+    def fail(_tree: TreeStore) -> None:
+        raise trust.lose(DiskFailedError("the tree cannot be synced"))
+
+    monkeypatch.setattr(TreeStore, "sync", fail)
+    writing = asyncio.create_task(write_many(member))
+    await asyncio.wait([running], timeout=30.0)
+    with pytest.RaisesGroup(DiskFailedError):
+        running.result()
+
+    writing.cancel()
+    assert member.opened.log.first_index() == 1
+    await member.close()
+
+
+async def test_a_member_may_be_closed_while_its_tree_is_being_synced(
+    tmp_path: Path, unused_tcp_port: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    config = ServerConfig(
+        data_dir=tmp_path / "data",
+        peer_listen=f"127.0.0.1:{unused_tcp_port}",
+        log_trim_entries=10,
+        log_keep_entries=2,
+    )
+    member = Member(config, open_member(config))
+    running = asyncio.create_task(member.run())
+    began, may_end = threading.Event(), threading.Event()
+    sync = TreeStore.sync
+
+    def sync_for_long(tree: TreeStore) -> None:
+        began.set()
+        may_end.wait()
+        sync(tree)
+
+    monkeypatch.setattr(TreeStore, "sync", sync_for_long)
+    writing = asyncio.create_task(write_many(member))
+    await asyncio.to_thread(began.wait)
+    writing.cancel()
+    running.cancel()
+    await asyncio.wait([running, writing])
+    closing = asyncio.create_task(member.close())
+    await asyncio.to_thread(member.storage._thread.join)
+    may_end.set()
+    await closing
+
+    assert [record.message for record in caplog.records if record.levelno >= logging.ERROR] == []
+    monkeypatch.undo()
+    opened = open_member(config)
+    assert opened.log.first_index() == 1
+    assert opened.log.last_index() > config.log_trim_entries
     opened.close()
 
 
