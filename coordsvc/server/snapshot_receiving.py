@@ -140,7 +140,10 @@ class SnapshotReceiver:
         """
         background = self._member.background
         load = partial(_load, builder, metadata, self._member.opened.limits)
-        machine = await background.submit(load)
+        loading = background.submit(load)
+        while not (await asyncio.wait([loading], timeout=_TELL_EVERY_S))[0]:
+            tell()
+        machine = loading.result()
         steps = _refusing(machine.verification(builder.store))
         told_s = time.monotonic()
         while not await at_ease(background, partial(take_steps, steps), _REST):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -85,13 +86,24 @@ async def test_while_a_large_tree_is_verified_the_sender_hears_that_it_is_not_fo
         builder.add_chunk(chunk.number, chunk.data, chunk.checksum)
     background = StorageThread()
     member: Any = SimpleNamespace(opened=SimpleNamespace(limits=Limits()), background=background)
-    told: list[str] = []
+    stages = ["loading"]
+    told: set[str] = set()
+    may_load = threading.Event()
 
-    await SnapshotReceiver(member)._verify(
-        builder, SnapshotMetadata(7, 1, configuration.raft), lambda: told.append("still here")
-    )
+    def load_slowly(*of_what: Any) -> StateMachine:
+        may_load.wait()
+        machine = _load(*of_what)
+        stages.append("verifying")
+        return machine
 
-    assert len(told) >= 2
+    def tell() -> None:
+        told.add(stages[-1])
+        may_load.set()
+
+    monkeypatch.setattr(snapshot_receiving, "_load", load_slowly)
+    await SnapshotReceiver(member)._verify(builder, SnapshotMetadata(7, 1, configuration.raft), tell)
+
+    assert told == {"loading", "verifying"}
     await background.close()
     builder.abort()
     directory.close()
