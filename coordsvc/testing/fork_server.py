@@ -4,9 +4,9 @@ A member that starts by itself spends half a second of computing on its imports,
 The tests of a cluster start hundreds.
 
 `main`, with the arguments `SOCKET [MODULE...]`, imports the modules and then waits at the socket. A request
-is one message: a description as JSON, and three descriptors: the new process's standard input, its output,
-and a socket on which it is told what becomes of the process: first its pid, with a descriptor for it, later
-its exit code.
+is one message with four descriptors: a file with the description as JSON (an environment may be longer than a
+message), the new process's standard input, its output, and a socket on which it is told what becomes of the
+process: first its pid, with a descriptor for it, later its exit code.
 
 Rule of this file: no thread, no event loop, no gRPC call is made before a fork; a child carries nothing over
 but the imports. When the other end of the socket is closed, the process ends.
@@ -25,7 +25,7 @@ import sys
 from dataclasses import dataclass
 from typing import Final
 
-REQUEST_BYTES_MAX: Final = 1 << 20
+REQUEST: Final = b"start"
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,11 +74,13 @@ class _Nursery:
                 if key.fd in self._children:
                     self._tell_the_end(key.fd)
                     continue
-                message, descriptors, _, _ = socket.recv_fds(self._control, REQUEST_BYTES_MAX, 3)
+                message, descriptors, _, _ = socket.recv_fds(self._control, len(REQUEST), 4)
                 if not message:
                     return None
-                launch = Launch(**json.loads(message))
-                if self._fork(*descriptors):
+                description, *others = descriptors
+                with open(description, "rb") as file:
+                    launch = Launch(**json.load(file))
+                if self._fork(*others):
                     return launch
 
     def _fork(self, standard_input: int, output: int, reply: int) -> bool:

@@ -14,6 +14,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -22,7 +23,7 @@ from pathlib import Path
 from typing import IO, Final
 
 from coordsvc.testing.errors import TestServerError
-from coordsvc.testing.fork_server import Launch
+from coordsvc.testing.fork_server import REQUEST, Launch
 
 PRELOADED: Final = ("coordsvc.cli", "coordsvc.server.main", "coordclient")
 _PROGRAM: Final = "from coordsvc.testing.fork_server import main; main()"
@@ -118,13 +119,11 @@ class ForkServer:
     ) -> ForkedProcess:
         """Run a module as `python -m` would, in a process group of its own, with all output there."""
         launch = Launch(module, list(arguments), dict(environment), str(Path.cwd()))
-        message = json.dumps(asdict(launch)).encode()
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         reading, writing = os.pipe()
         stdin = os.fdopen(writing, "wb", buffering=0)
         try:
-            with self._lock:
-                socket.send_fds(self._control, [message], [reading, output.fileno(), theirs.fileno()])
+            self._ask(launch, [reading, output.fileno(), theirs.fileno()])
             theirs.close()
             told, descriptors, _, _ = socket.recv_fds(ours, _REPLY_BYTES, 1)
         except OSError:
@@ -137,6 +136,13 @@ class ForkServer:
             ours.close()
             raise TestServerError("the process that starts the members has ended: was it killed?")
         return ForkedProcess(int(told), descriptors[0], ours.detach(), stdin)
+
+    def _ask(self, launch: Launch, descriptors: list[int]) -> None:
+        with tempfile.TemporaryFile() as description:
+            description.write(json.dumps(asdict(launch)).encode())
+            description.seek(0)
+            with self._lock:
+                socket.send_fds(self._control, [REQUEST], [description.fileno(), *descriptors])
 
     def close(self) -> None:
         """Let the process end; what it has started goes on."""

@@ -82,6 +82,16 @@ def test_it_runs_as_the_main_module_with_what_it_was_given(server: ForkServer, d
     assert (directory / "output").read_text().splitlines()[1] == "read a line"
 
 
+def test_an_environment_may_be_large(server: ForkServer, directory: Path) -> None:
+    """A message through a socket is cut off at 208 KiB on most systems."""
+    environment = dict(os.environ) | {f"LARGE_{number}": "x" * 100_000 for number in range(5)}
+    with (directory / "output").open("wb") as output:
+        process = server.start("forked_program", [], environment, output)
+    process.stdin.close()
+
+    assert process.wait(WITHIN_S) == 7
+
+
 def test_what_it_dies_of_is_told_as_for_any_process(server: ForkServer, directory: Path) -> None:
     failing = start(server, directory, "fail")
     killed = start(server, directory, name="killed")
