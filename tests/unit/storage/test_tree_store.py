@@ -143,6 +143,19 @@ def test_looking_for_what_is_not_there_rewrites_no_files(
     assert "Compact" not in (path / "LOG").read_text()
 
 
+def note_steps(tree: TreeStore, monkeypatch: pytest.MonkeyPatch) -> list[object]:
+    """Return a list that grows whenever an iterator is used for a look."""
+    steps: list[object] = []
+    position = tree._raw_iterator
+
+    def note_and_position(**how: bool) -> object:
+        steps.append(how)
+        return position(**how)
+
+    monkeypatch.setattr(tree, "_raw_iterator", note_and_position)
+    return steps
+
+
 def test_looking_among_many_deleted_records_does_not_step_over_all_of_them_each_time(
     tree: TreeStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -150,9 +163,7 @@ def test_looking_among_many_deleted_records_does_not_step_over_all_of_them_each_
     keys = [b"k%06d" % number for number in range(50_000)]
     tree.write([(key, b"") for key in keys], [])
     tree.write([(b"z", b"there")], keys)
-    stepping = []
-    position = tree._raw_iterator
-    monkeypatch.setattr(tree, "_raw_iterator", lambda **how: (stepping.append(how), position(**how))[1])
+    stepping = note_steps(tree, monkeypatch)
 
     assert [tree.get(key) for key in keys[:2000]] == [None] * 2000
 
@@ -169,9 +180,7 @@ def test_after_a_slow_look_the_quick_way_is_taken_again(
     assert tree.get(b"k") is None
 
     looks = 0
-    stepping: list[object] = []
-    position = tree._raw_iterator
-    monkeypatch.setattr(tree, "_raw_iterator", lambda **how: (stepping.append(how), position(**how))[1])
+    stepping = note_steps(tree, monkeypatch)
     while not stepping:
         assert tree.get(b"z") == b"there"
         looks += 1
