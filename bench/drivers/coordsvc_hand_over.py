@@ -16,11 +16,11 @@ import time
 from coordclient import AsyncClient
 
 LOCK = "/bench-hand-over"
-LINE_UP_S = 0.12  # how long a holder holds at least, so that the other has come to rest in the queue
+HOLD_MS = 120  # how long a holder holds at least, so that the other has come to rest in the queue
 ALONE_S = 1.0  # after so long without the other, it has had its turns
 
 
-async def take_turns(endpoints: str, turns: int) -> list[tuple[float, float]]:
+async def take_turns(endpoints: str, turns: int, hold_s: float) -> list[tuple[float, float]]:
     moments = []
     async with AsyncClient(endpoints, session_timeout=10.0) as client:
         lock = client.lock(LOCK)
@@ -30,7 +30,7 @@ async def take_turns(endpoints: str, turns: int) -> list[tuple[float, float]]:
             while len(await lock.contenders()) < 2:
                 if time.time() > granted_s + ALONE_S:
                     break
-            await asyncio.sleep(LINE_UP_S)
+            await asyncio.sleep(hold_s)
             moments.append((granted_s, time.time()))
             await handle.release()
     return moments
@@ -40,8 +40,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--endpoints", required=True)
     parser.add_argument("--turns", type=int, required=True)
+    parser.add_argument("--hold-ms", type=int, default=HOLD_MS)
     arguments = parser.parse_args()
-    print(json.dumps(asyncio.run(take_turns(arguments.endpoints, arguments.turns))))
+    print(json.dumps(asyncio.run(take_turns(arguments.endpoints, arguments.turns, arguments.hold_ms / 1000))))
 
 
 if __name__ == "__main__":

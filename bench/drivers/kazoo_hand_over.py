@@ -14,11 +14,11 @@ import time
 from kazoo.client import KazooClient
 
 LOCK = "/bench-hand-over"
-LINE_UP_S = 0.12
+HOLD_MS = 120  # how long a holder holds at least, so that the other has come to rest in the queue
 ALONE_S = 1.0
 
 
-def take_turns(endpoints: str, turns: int) -> list[tuple[float, float]]:
+def take_turns(endpoints: str, turns: int, hold_s: float) -> list[tuple[float, float]]:
     moments = []
     client = KazooClient(hosts=endpoints, timeout=10.0)
     client.start(timeout=30.0)
@@ -29,7 +29,7 @@ def take_turns(endpoints: str, turns: int) -> list[tuple[float, float]]:
         while len(lock.contenders()) < 2:
             if time.time() > granted_s + ALONE_S:
                 break
-        time.sleep(LINE_UP_S)
+        time.sleep(hold_s)
         moments.append((granted_s, time.time()))
         lock.release()
     client.stop()
@@ -41,8 +41,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--endpoints", required=True)
     parser.add_argument("--turns", type=int, required=True)
+    parser.add_argument("--hold-ms", type=int, default=HOLD_MS)
     arguments = parser.parse_args()
-    print(json.dumps(take_turns(arguments.endpoints, arguments.turns)))
+    print(json.dumps(take_turns(arguments.endpoints, arguments.turns, arguments.hold_ms / 1000)))
 
 
 if __name__ == "__main__":
