@@ -82,7 +82,7 @@ class Silence:
             return math.inf  # As nearly always: this is asked with every frame.
         patience_s = min(max(timeout_s * PATIENCE_FRACTION, PATIENCE_SECONDS_MIN), PATIENCE_SECONDS_MAX)
         line_s = self._sent_bytes / SLOWEST_BYTES_PER_SECOND
-        return self._knocked_at + patience_s * 2 ** min(self._left, 8) + line_s
+        return self._knocked_at + patience_s * (1 << min(self._left, 8)) + line_s
 
     def is_over(self, now: float, timeout_s: float) -> bool:
         """Return whether to give the member up. A caller that was held up itself gives it the time again."""
