@@ -21,6 +21,7 @@ from bench.measuring import BenchError
 
 SAMPLE_INTERVAL_S = 0.05
 _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
+_UNLESS_ORPHANED = '[ "$PPID" = "$0" ] || exit 1; exec "$@"'
 _CLEAR_PEAK = "5"  # proc(5), /proc/pid/clear_refs: the peak starts anew from the present size
 
 
@@ -45,9 +46,13 @@ def spawn(
 
 
 def dies_with_us() -> list[str]:
-    """Return what stands before a command so that the kernel kills it when the benchmark ends in any way."""
+    """Return what stands before a command so that the kernel kills it when the benchmark ends in any way.
+
+    The kernel tells of no death that came before it was asked to: the shell in between looks whether its
+    parent is still this process, and becomes the command only then.
+    """
     setpriv = shutil.which("setpriv")
-    return [setpriv, "--pdeathsig", "KILL", "--"] if setpriv else []
+    return [setpriv, "--pdeathsig", "KILL", "sh", "-c", _UNLESS_ORPHANED, str(os.getpid())] if setpriv else []
 
 
 def end(process: subprocess.Popen[bytes]) -> None:

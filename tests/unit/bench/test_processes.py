@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -102,6 +103,17 @@ def test_a_server_does_not_outlive_whoever_started_it(tmp_path: Path) -> None:
             return True
 
     wait_until(is_gone, 20, lambda: "the server lives on")
+
+
+def test_a_server_that_finds_its_starter_gone_does_not_begin(tmp_path: Path) -> None:
+    ask = "import json; from bench.processes import dies_with_us; print(json.dumps(dies_with_us()))"
+    answer = subprocess.run([sys.executable, "-c", ask], stdout=subprocess.PIPE, check=True)
+    of_an_ended_process = json.loads(answer.stdout)
+
+    server = subprocess.run([*of_an_ended_process, "touch", str(tmp_path / "began")], check=False)
+
+    assert server.returncode == 1
+    assert not (tmp_path / "began").exists()
 
 
 def test_a_condition_that_never_holds_is_told() -> None:
