@@ -184,7 +184,7 @@ async def test_work_that_finds_its_item_lost_is_no_error(
     member = AsyncPartitioner(client, PATH, ["only"], settle=0)
     async with member:
         running = asyncio.create_task(member.run(work))
-        await eventually(lambda: len(handles) == 1)
+        await eventually(lambda: handles)
         if notices != "before the client":
             server.delete(handles[0].path)
         await eventually(lambda: len(handles) == 2)
