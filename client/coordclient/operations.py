@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import AsyncIterator, Callable
-from dataclasses import replace
 
 from coordclient.callbacks import Callback
 from coordclient.driver import SessionDriver
@@ -74,7 +73,7 @@ class Operations(Lifecycle):
 
     def relative_event(self, event: Event) -> Event:
         """For recipes: an event with the path as this client names it, without the namespace."""
-        return replace(event, path=self.relative_path(event.path)) if self.namespace else event
+        return event._replace(path=self.relative_path(event.path)) if self.namespace else event
 
     def _error(self, answer: Answer) -> CoordError:
         return error_from_wire(answer.error, path=self.relative_path(answer.error.path))
@@ -232,7 +231,7 @@ class Operations(Lifecycle):
 
     def _relative_result(self, result: OperationResult) -> OperationResult:
         if self.namespace and isinstance(result, Created | Node):
-            return replace(result, path=self.relative_path(result.path))
+            return result._replace(path=self.relative_path(result.path))
         return result
 
     async def _write(
@@ -270,7 +269,7 @@ class Operations(Lifecycle):
         record = self._one_shot(path, ONCE_DATA, watch)
         result = await self._read(read, consistency, min_zxid, timeout, record)
         node = node_from_wire(result.node)
-        return replace(node, path=path) if self.namespace else node
+        return node._replace(path=path) if self.namespace else node
 
     async def exists(
         self,
@@ -346,7 +345,7 @@ class Operations(Lifecycle):
         async for page in self._pages(path, None, consistency, min_zxid, timeout, with_nodes=True):
             for message in page.nodes:
                 node = node_from_wire(message)
-                nodes.append(replace(node, path=self.relative_path(node.path)) if self.namespace else node)
+                nodes.append(node._replace(path=self.relative_path(node.path)) if self.namespace else node)
         return nodes
 
     async def page_of_children(

@@ -1,6 +1,7 @@
 """The values that the SDK hands out and takes: nodes, stats, events, instances.
 
-Rule of this file: immutable values without behaviour, and their translation from the wire.
+Rule of this file: immutable values without behaviour, and their translation from the wire. What comes with
+every answer is a NamedTuple: a frozen dataclass takes five times as long to make, a quarter of a read.
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum, StrEnum
-from typing import Any, Protocol, TypeAlias, runtime_checkable
+from typing import Any, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 from coordproto.v1 import data_pb2
 
@@ -33,8 +34,7 @@ class EventType(IntEnum):
     RESYNC = 4
 
 
-@dataclass(frozen=True, slots=True)
-class Stat:
+class Stat(NamedTuple):
     """What the service knows about a node. Times in ms since the epoch."""
 
     czxid: int
@@ -50,8 +50,7 @@ class Stat:
     num_children: int
 
 
-@dataclass(frozen=True, slots=True)
-class Node:
+class Node(NamedTuple):
     """A node as it was read.
 
     Attributes:
@@ -65,8 +64,7 @@ class Node:
     stat: Stat
 
 
-@dataclass(frozen=True, slots=True)
-class Event:
+class Event(NamedTuple):
     """A change as told to a watcher.
 
     Attributes:
@@ -137,8 +135,7 @@ class Checked:
     """The answer of a check in a transaction: it held."""
 
 
-@dataclass(frozen=True, slots=True)
-class Created:
+class Created(NamedTuple):
     """The answer of a create in a transaction."""
 
     path: str
