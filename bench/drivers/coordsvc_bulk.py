@@ -19,6 +19,8 @@ import sys
 import time
 from collections.abc import Iterator
 
+import uvloop
+
 from coordclient import AsyncClient
 
 VALUES = 65536  # of them neighbours share nothing, so that no compression gains anything
@@ -130,4 +132,4 @@ async def main() -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main())
+    uvloop.run(main())

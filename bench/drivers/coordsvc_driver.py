@@ -8,6 +8,8 @@ from __future__ import annotations
 import asyncio
 from contextlib import AsyncExitStack
 
+import uvloop
+
 from bench.drivers.load import TRANSACTION_SETS, Load, drive, load_of
 from coordclient import AsyncClient, Consistency, NodeExistsError
 
@@ -63,4 +65,4 @@ async def _make_keys(client: AsyncClient, paths: list[str], value: bytes) -> Non
 
 
 if __name__ == "__main__":
-    print(asyncio.run(run(load_of())))
+    print(uvloop.run(run(load_of())))

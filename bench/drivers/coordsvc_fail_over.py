@@ -15,6 +15,8 @@ import asyncio
 import sys
 import time
 
+import uvloop
+
 from coordclient import AsyncClient, ConnectionLostError, CoordError
 
 INTERVAL_S = 0.02
@@ -93,4 +95,4 @@ async def _run(endpoints: str) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--endpoints", required=True)
-    asyncio.run(_run(parser.parse_args().endpoints))
+    uvloop.run(_run(parser.parse_args().endpoints))

@@ -13,6 +13,8 @@ import asyncio
 import json
 import time
 
+import uvloop
+
 from coordclient import AsyncClient
 
 LOCK = "/bench-hand-over"
@@ -42,7 +44,7 @@ def main() -> None:
     parser.add_argument("--turns", type=int, required=True)
     parser.add_argument("--hold-ms", type=int, default=HOLD_MS)
     arguments = parser.parse_args()
-    print(json.dumps(asyncio.run(take_turns(arguments.endpoints, arguments.turns, arguments.hold_ms / 1000))))
+    print(json.dumps(uvloop.run(take_turns(arguments.endpoints, arguments.turns, arguments.hold_ms / 1000))))
 
 
 if __name__ == "__main__":

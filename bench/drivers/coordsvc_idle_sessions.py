@@ -13,6 +13,8 @@ import asyncio
 import random
 import sys
 
+import uvloop
+
 from coordclient import AsyncClient, State
 
 OPENING_AT_ONCE = 8
@@ -54,7 +56,7 @@ def main() -> None:
     parser.add_argument("--sessions", type=int, default=500)
     parser.add_argument("--timeout", type=float, default=10.0, help="session timeout in seconds")
     arguments = parser.parse_args()
-    asyncio.run(run(arguments.endpoints.split(","), arguments.sessions, arguments.timeout))
+    uvloop.run(run(arguments.endpoints.split(","), arguments.sessions, arguments.timeout))
 
 
 if __name__ == "__main__":

@@ -11,9 +11,10 @@ Rule of this file: the SDK is wrapped from outside and never changed.
 from __future__ import annotations
 
 import argparse
-import asyncio
 import json
 from time import monotonic_ns
+
+import uvloop
 
 from coordclient import AsyncClient
 from coordclient.connection import Connection
@@ -68,7 +69,7 @@ def main() -> None:
     parser.add_argument("--writes", type=int, default=500)
     parser.add_argument("--value-bytes", type=int, default=100)
     options = parser.parse_args()
-    print(json.dumps(asyncio.run(run(options.endpoints, options.writes, b"v" * options.value_bytes))))
+    print(json.dumps(uvloop.run(run(options.endpoints, options.writes, b"v" * options.value_bytes))))
 
 
 if __name__ == "__main__":

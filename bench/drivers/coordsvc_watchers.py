@@ -15,6 +15,8 @@ import json
 import math
 import time
 
+import uvloop
+
 from coordclient import AsyncClient, Event
 from coordclient.watches import WatchStream
 
@@ -156,7 +158,7 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=0.0, help="changes a second; 0: one after the other")
     parser.add_argument("--seconds", type=float, default=5.0, help="at a rate: how long is measured")
     parser.add_argument("--value-bytes", type=int, default=100)
-    print(json.dumps(asyncio.run(run(parser.parse_args()))))
+    print(json.dumps(uvloop.run(run(parser.parse_args()))))
 
 
 if __name__ == "__main__":
