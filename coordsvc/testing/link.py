@@ -125,7 +125,7 @@ class FaultyLink:
     @property
     def connection_count(self) -> int:
         """Return how many calls pass through now; an attached session is one."""
-        return len(self._calls)
+        return sum(not call.is_broken for call in self._calls)
 
     def cut(self) -> None:
         """Break every connection. Clients may connect again at once."""
@@ -247,6 +247,11 @@ class _Call:
             (key, value) for key, value in context.invocation_metadata() or () if key != "user-agent"
         )
         self._upstream = multi_callable(timeout=remaining, metadata=metadata)
+
+    @property
+    def is_broken(self) -> bool:
+        """Whether nothing passes any more; the client hears so before the call has ended here."""
+        return self._broken.is_set()
 
     def break_off(self) -> None:
         self._broken.set()
