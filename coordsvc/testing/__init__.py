@@ -16,6 +16,8 @@ import os
 # sets the variable, or imports gRPC first, keeps the say.
 os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
 os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")  # It crashes children that a test forks.
+# As `coordsvc serve` does: a member under test shall run on the gRPC that members run on.
+os.environ.setdefault("GRPC_EXPERIMENTS", "-event_engine_client,-event_engine_listener")
 
 from coordsvc.testing.cluster import AsyncCluster, AsyncMember
 from coordsvc.testing.cluster_controls import Cluster, Member

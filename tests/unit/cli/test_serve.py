@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from click.testing import CliRunner
 
 from coordsvc.cli import main
@@ -44,6 +46,36 @@ def test_it_refuses_to_run_without_asserts() -> None:
 
     assert result.returncode == 2
     assert "python -O" in result.stderr
+
+
+_SAY_WHAT_GRPC_FINDS = """
+import os, sys
+
+class Witness:
+    def find_spec(self, name, path, target=None):
+        if name == "grpc":
+            print(os.environ["GRPC_EXPERIMENTS"])
+
+sys.meta_path.insert(0, Witness())
+import coordsvc.cli, coordsvc.server.main
+"""
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [({}, "-event_engine_client,-event_engine_listener"), ({"GRPC_EXPERIMENTS": "mine"}, "mine")],
+    ids=["by default", "given by the user"],
+)
+def test_grpc_is_told_who_reads_its_sockets_before_it_is_imported(
+    given: dict[str, str], expected: str
+) -> None:
+    inherited = {name: value for name, value in os.environ.items() if name != "GRPC_EXPERIMENTS"}
+
+    output = subprocess.check_output(
+        [sys.executable, "-c", _SAY_WHAT_GRPC_FINDS], env=inherited | given, text=True
+    )
+
+    assert output == f"{expected}\n"
 
 
 def test_the_start_lines_say_who_where_and_how_to_talk_to_it() -> None:
