@@ -238,7 +238,8 @@ class SessionDriver:
         if core.endpoints is not known:
             self.endpoints.learn(core.endpoints)
         self._hand_out()
-        self._is_wanted.set()  # Answers make room for operations that wait.
+        if core.wants_to_send:
+            self._is_wanted.set()  # Answers make room for operations that wait.
 
     def _hand_out(self) -> None:
         """Carry out what the core has decided: states first, then events, then answers."""

@@ -151,6 +151,18 @@ class SessionCore:
         self._is_moving = False
         self.connection_lost()
 
+    @property
+    def wants_to_send(self) -> bool:
+        """Return whether it is worth asking for a frame."""
+        return (
+            self.pipeline.has_unsent
+            or self._renewal.is_due
+            or self.watches.has_cancelled
+            or self._silence.is_knock_due
+            or self._close_wanted
+            or self._unacknowledged_bytes >= ACKNOWLEDGE_BYTES
+        )
+
     def take_frame(self, now: float) -> bytes | None:
         """Return everything that may be sent now, as one frame; None if there is nothing."""
         if not self.is_attached:
@@ -158,6 +170,8 @@ class SessionCore:
         pipeline = self.pipeline
         if not pipeline.is_owed:
             self._silence.nothing_owed(now)
+        if not self.wants_to_send:
+            return None
         frame = coordination_pb2.ClientFrame()
         is_worth_sending = pipeline.fill(frame)
         cancelled = self.watches.take_cancelled()

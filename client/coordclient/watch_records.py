@@ -147,6 +147,11 @@ class WatchTable:
             told.append(record)
         return event, told
 
+    @property
+    def has_cancelled(self) -> bool:
+        """Return whether the service is to be told of watches that nobody wants any more."""
+        return bool(self._cancelled)
+
     def take_cancelled(self) -> list[int]:
         cancelled = self._cancelled
         if cancelled:
