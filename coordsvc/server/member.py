@@ -1,8 +1,8 @@
 """A running member: feeds the replica, carries out what it wants, and waits for the disk beside it.
 
-One pass of `_pump` does, in this order: take what must be written and hand it to the storage thread; send
-what may be sent; apply committed entries for a few milliseconds; wake the clients that have answers. Inputs
-that come meanwhile share the next pass, so batches form by themselves under load.
+One pass of `_pump` does, in this order: send what may be sent; hand what must be written to the storage
+thread; apply committed entries for a few milliseconds; wake the clients that have answers. Inputs that come
+meanwhile share the next pass, so batches form by themselves under load.
 
 Rule of this file: no decision about consensus, sessions or trees is made here. Any failure ends the member.
 """
@@ -278,10 +278,12 @@ class Member:
             self.fail(error)
 
     def _let_speak(self) -> None:
+        # First what the followers write to their disks, which takes longest. And the thread that writes to ours
+        # would hold up the sending once it is woken: one thread at a time can have the interpreter.
         persist = self.replica.take_ready()
+        self._carry_out(self.replica.take_effects())
         if persist is not None:
             self.start_persist(persist)
-        self._carry_out(self.replica.take_effects())
 
     def _apply_for_a_while(self) -> bool:
         """Apply what is committed. Returns whether there was anything."""
@@ -328,28 +330,19 @@ class Member:
 
     def on_storage_thread(self, work: Callable[[], Done], then: Callable[[Done], None]) -> None:
         """Do `work` on the storage thread, then `then` with its result here. A failure ends the member."""
-        self._then(self.storage.submit(work), then)
+        self.storage.carry_out(work, partial(self._after, then), self.fail)
 
     def on_background_thread(self, work: Callable[[], Done], then: Callable[[Done], None]) -> None:
         """Do the same with what takes long, and must not hold up the writes to the log."""
-        self._then(self.background.submit(work), then)
+        self.background.carry_out(work, partial(self._after, then), self.fail)
 
-    def _then(self, work: asyncio.Future[Done], then: Callable[[Done], None]) -> None:
-        def done(future: asyncio.Future[Done]) -> None:
-            if future.cancelled():
-                return
-            error = future.exception()
-            if error is not None:
-                self.fail(error)
-                return
-            try:
-                then(future.result())
-            except Exception as failure:  # noqa: BLE001 - as in _pump
-                self.fail(failure)
-                return
-            self.changed()
-
-        work.add_done_callback(done)
+    def _after(self, then: Callable[[Done], None], result: Done) -> None:
+        try:
+            then(result)
+        except Exception as failure:  # noqa: BLE001 - as in _pump
+            self.fail(failure)
+            return
+        self.changed()
 
     def start_persist(self, persist: Persist) -> None:
         """Write to disk what consensus wants written, on the storage thread."""

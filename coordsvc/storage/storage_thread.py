@@ -10,13 +10,14 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable
+from functools import partial
 from queue import SimpleQueue
 from typing import Any, TypeVar
 
 from coordsvc.storage.errors import DiskNotTrustedError, SnapshotRefused, StorageError
 
 Result = TypeVar("Result")
-_Work = tuple[Callable[[], Any], "asyncio.Future[Any]"]
+_Work = tuple[Callable[[], Any], Callable[[Any], None], Callable[[BaseException], None]]
 
 
 class StorageThread:
@@ -39,10 +40,22 @@ class StorageThread:
         A StorageError, and any error that is a fault of ours, ends the thread's service: this and every
         later future fails. A SnapshotRefused is only delivered.
         """
-        assert not self._closed, "nothing is submitted to a closed storage thread"
         future: asyncio.Future[Result] = self._loop.create_future()
-        self._queue.put((work, future))
+        self.carry_out(work, partial(_set_result, future), partial(_set_exception, future))
         return future
+
+    def carry_out(
+        self,
+        work: Callable[[], Result],
+        then: Callable[[Result], None],
+        failed: Callable[[BaseException], None],
+    ) -> None:
+        """Queue `work`, and have one of the others called on the event loop: a pass earlier than by a future.
+
+        See `submit` for what a failure means. Neither may raise.
+        """
+        assert not self._closed, "nothing is submitted to a closed storage thread"
+        self._queue.put((work, then, failed))
 
     async def close(self) -> None:
         """Carry out what is queued, then end the thread."""
@@ -53,36 +66,37 @@ class StorageThread:
 
     def _run(self) -> None:
         while (item := self._queue.get()) is not None:
-            work, future = item
+            work, then, failed = item
             if self._failure is not None:
                 self._deliver(
-                    future, None, DiskNotTrustedError(f"refused after an earlier failure: {self._failure}")
+                    failed, DiskNotTrustedError(f"refused after an earlier failure: {self._failure}")
                 )
                 continue
             try:
                 result = work()
             except SnapshotRefused as error:
-                self._deliver(future, None, error)
+                self._deliver(failed, error)
             except StorageError as error:
                 self._failure = error
-                self._deliver(future, None, error)
+                self._deliver(failed, error)
             except Exception as error:  # noqa: BLE001 - the thread's top: handed whole to whoever waits
                 self._failure = error
-                self._deliver(future, None, error)
+                self._deliver(failed, error)
             else:
-                self._deliver(future, result, None)
+                self._deliver(then, result)
 
-    def _deliver(self, future: asyncio.Future[Any], result: object, error: BaseException | None) -> None:
+    def _deliver(self, tell: Callable[[Any], None], outcome: object) -> None:
         try:
-            self._loop.call_soon_threadsafe(_settle, future, result, error)
+            self._loop.call_soon_threadsafe(tell, outcome)
         except RuntimeError:
             return  # the loop is closed: nobody waits any more
 
 
-def _settle(future: asyncio.Future[Any], result: object, error: BaseException | None) -> None:
-    if future.done():
-        return  # whoever waited was cancelled
-    if error is None:
+def _set_result(future: asyncio.Future[Result], result: Result) -> None:
+    if not future.done():  # else whoever waited was cancelled
         future.set_result(result)
-    else:
+
+
+def _set_exception(future: asyncio.Future[Any], error: BaseException) -> None:
+    if not future.done():
         future.set_exception(error)

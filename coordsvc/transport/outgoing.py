@@ -1,6 +1,6 @@
 """The sending half of a link: dial a peer, greet, then write what is queued; again and again.
 
-Rule of this file: everything that was queued in one pass of the event loop leaves in one write, and
+Rule of this file: what is sent together leaves in one write, at once unless the network holds it up, and
 nothing is queued beyond the limit or for a link that is down.
 """
 
@@ -228,7 +228,6 @@ class _Connection(asyncio.Protocol):
         self.lost: asyncio.Future[bool] = loop.create_future()
         self.taken_bytes = 0
         self.end = ""  # why it was lost, for people
-        self._loop = loop
         self._identity = identity
         self._peer = peer
         self._settings = settings
@@ -237,7 +236,6 @@ class _Connection(asyncio.Protocol):
         self._queue: deque[bytes] = deque()
         self._queued_bytes = 0
         self._written_bytes = 0
-        self._flush_is_due = False
         self._is_paused = False
         self._aborted_by_us = False
 
@@ -256,9 +254,7 @@ class _Connection(asyncio.Protocol):
     def queue(self, frames: Sequence[bytes], size: int) -> None:
         self._queue += frames
         self._queued_bytes += size
-        if not self._flush_is_due and not self._is_paused:
-            self._flush_is_due = True
-            self._loop.call_soon(self._flush)
+        self._flush()
 
     def abort(self) -> None:
         self._aborted_by_us = True
@@ -299,9 +295,7 @@ class _Connection(asyncio.Protocol):
 
     def resume_writing(self) -> None:
         self._is_paused = False
-        if self._queue and not self._flush_is_due:
-            self._flush_is_due = True
-            self._loop.call_soon(self._flush)
+        self._flush()
 
     # --- inside ---
 
@@ -310,7 +304,6 @@ class _Connection(asyncio.Protocol):
         self.greeted.exception()  # seen: the dialler may have given up waiting for it
 
     def _flush(self) -> None:
-        self._flush_is_due = False
         transport, queue = self._transport, self._queue
         if transport is None or transport.is_closing():
             return

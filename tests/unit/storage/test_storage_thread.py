@@ -50,6 +50,27 @@ async def test_the_loop_goes_on_while_the_disk_is_waited_for(storage: StorageThr
     assert await future is True
 
 
+async def test_whoever_does_not_wait_is_called_on_the_loop_with_the_result_or_with_the_error(
+    storage: StorageThread,
+) -> None:
+    loop = asyncio.get_running_loop()
+    told: list[tuple[object, int]] = []
+    over: asyncio.Future[BaseException] = loop.create_future()
+
+    def then(result: str) -> None:
+        told.append((result, threading.get_ident()))
+
+    def break_down() -> str:
+        raise error
+
+    error = DiskFullError("full")
+    storage.carry_out(lambda: "done", then, over.set_result)
+    storage.carry_out(break_down, then, over.set_result)
+
+    assert await over is error
+    assert told == [("done", threading.get_ident())]
+
+
 @pytest.mark.parametrize("error", [DiskFullError("full"), AssertionError("a fault of ours")])
 async def test_after_a_failure_nothing_is_carried_out(storage: StorageThread, error: Exception) -> None:
     done: list[int] = []
