@@ -40,23 +40,31 @@ _SAFE_TO_RETRY = frozenset(
 
 
 def encode_stat(stat: Stat) -> data_pb2.Stat:
-    return data_pb2.Stat(
-        czxid=stat.czxid,
-        mzxid=stat.mzxid,
-        pzxid=stat.pzxid,
-        ctime=stat.ctime,
-        mtime=stat.mtime,
-        version=stat.version,
-        cversion=stat.cversion,
-        aversion=stat.aversion,
-        ephemeral_owner=stat.ephemeral_owner,
-        data_length=stat.data_length,
-        num_children=stat.num_children,
-    )
+    wire = data_pb2.Stat()
+    _fill_stat(wire, stat)
+    return wire
 
 
-def encode_node(node: Node) -> data_pb2.Node:
-    return data_pb2.Node(path=node.path, value=node.value, stat=encode_stat(node.stat))
+def _fill_stat(wire: data_pb2.Stat, stat: Stat) -> None:
+    """Fill a message where it stands: one that is made elsewhere is copied into each that encloses it."""
+    wire.SetInParent()  # the stat of the root may be nothing but zeros
+    wire.czxid = stat.czxid
+    wire.mzxid = stat.mzxid
+    wire.pzxid = stat.pzxid
+    wire.ctime = stat.ctime
+    wire.mtime = stat.mtime
+    wire.version = stat.version
+    wire.cversion = stat.cversion
+    wire.aversion = stat.aversion
+    wire.ephemeral_owner = stat.ephemeral_owner
+    wire.data_length = stat.data_length
+    wire.num_children = stat.num_children
+
+
+def _fill_node(wire: data_pb2.Node, node: Node) -> None:
+    wire.path = node.path
+    wire.value = node.value
+    _fill_stat(wire.stat, node.stat)
 
 
 def encode_failure(failure: Failure, leader_hint: str = "") -> data_pb2.Error:
@@ -73,63 +81,44 @@ def encode_failure(failure: Failure, leader_hint: str = "") -> data_pb2.Error:
     )
 
 
-def encode_children(children: Children) -> data_pb2.Children:
-    return data_pb2.Children(
-        names=children.names,
-        nodes=[encode_node(node) for node in children.nodes],
-        stat=encode_stat(children.stat),
-        more=children.more,
-    )
+def _fill_children(wire: data_pb2.Children, children: Children) -> None:
+    wire.names.extend(children.names)
+    for node in children.nodes:
+        _fill_node(wire.nodes.add(), node)
+    _fill_stat(wire.stat, children.stat)
+    wire.more = children.more
 
 
-def _encode_op_result(result: OpResult) -> data_pb2.OpResult:
+def _fill_created(wire: data_pb2.Created, created: Created) -> None:
+    wire.path = created.path
+    _fill_stat(wire.stat, created.stat)
+
+
+def _fill_op_result(wire: data_pb2.OpResult, result: OpResult) -> None:
     match result:
         case Created():
-            return data_pb2.OpResult(
-                created=data_pb2.Created(path=result.path, stat=encode_stat(result.stat))
-            )
+            _fill_created(wire.created, result)
         case WasSet():
-            return data_pb2.OpResult(set=encode_stat(result.stat))
+            _fill_stat(wire.set, result.stat)
         case Deleted():
-            return data_pb2.OpResult(deleted=result.count)
+            wire.deleted = result.count
         case Checked():
-            return data_pb2.OpResult(checked=True)
+            wire.checked = True
         case Node():
-            return data_pb2.OpResult(node=encode_node(result))
+            _fill_node(wire.node, result)
         case ExistsResult():
             if result.stat is None:
-                return data_pb2.OpResult(absent=True)
-            return data_pb2.OpResult(exists=encode_stat(result.stat))
+                wire.absent = True
+            else:
+                _fill_stat(wire.exists, result.stat)
         case Children():
-            return data_pb2.OpResult(children=encode_children(result))
+            _fill_children(wire.children, result)
 
 
-def encode_write_result(sequence: int, zxid: int, result: WriteResult) -> data_pb2.WriteResult:
-    if isinstance(result, WasSet):
-        return data_pb2.WriteResult(sequence=sequence, zxid=zxid, set=encode_stat(result.stat))
-    if isinstance(result, Created):
-        created = data_pb2.Created(path=result.path, stat=encode_stat(result.stat))
-        return data_pb2.WriteResult(sequence=sequence, zxid=zxid, created=created)
-    if isinstance(result, Deleted):
-        return data_pb2.WriteResult(sequence=sequence, zxid=zxid, deleted=result.count)
-    if isinstance(result, TransactionResult):
-        transaction = data_pb2.TransactionResult(
-            succeeded=result.succeeded, results=[_encode_op_result(part) for part in result.results]
-        )
-        return data_pb2.WriteResult(sequence=sequence, zxid=zxid, transaction=transaction)
-    return data_pb2.WriteResult(sequence=sequence, zxid=zxid, error=encode_failure(result))
-
-
-def encode_read_result(read_id: int, zxid: int, result: ReadResult) -> data_pb2.ReadResult:
-    if isinstance(result, Node):
-        return data_pb2.ReadResult(id=read_id, zxid=zxid, node=encode_node(result))
-    if isinstance(result, ExistsResult):
-        if result.stat is None:
-            return data_pb2.ReadResult(id=read_id, zxid=zxid, absent=True)
-        return data_pb2.ReadResult(id=read_id, zxid=zxid, exists=encode_stat(result.stat))
-    if isinstance(result, Children):
-        return data_pb2.ReadResult(id=read_id, zxid=zxid, children=encode_children(result))
-    return data_pb2.ReadResult(id=read_id, zxid=zxid, error=encode_failure(result))
+def _fill_transaction(wire: data_pb2.TransactionResult, result: TransactionResult) -> None:
+    wire.succeeded = result.succeeded
+    for part in result.results:
+        _fill_op_result(wire.results.add(), part)
 
 
 # ---------------------------------------------------------------------------------------------
@@ -137,11 +126,41 @@ def encode_read_result(read_id: int, zxid: int, result: ReadResult) -> data_pb2.
 
 
 def write_item(sequence: int, zxid: int, result: WriteResult) -> bytes:
-    return coordination_pb2.ServerItem(write=encode_write_result(sequence, zxid, result)).SerializeToString()
+    item = coordination_pb2.ServerItem()
+    wire = item.write
+    wire.sequence = sequence
+    wire.zxid = zxid
+    if isinstance(result, WasSet):
+        _fill_stat(wire.set, result.stat)
+    elif isinstance(result, Created):
+        _fill_created(wire.created, result)
+    elif isinstance(result, Deleted):
+        wire.deleted = result.count
+    elif isinstance(result, TransactionResult):
+        wire.transaction.SetInParent()
+        _fill_transaction(wire.transaction, result)
+    else:
+        wire.error.CopyFrom(encode_failure(result))
+    return item.SerializeToString()
 
 
 def read_item(read_id: int, zxid: int, result: ReadResult) -> bytes:
-    return coordination_pb2.ServerItem(read=encode_read_result(read_id, zxid, result)).SerializeToString()
+    item = coordination_pb2.ServerItem()
+    wire = item.read
+    wire.id = read_id
+    wire.zxid = zxid
+    if isinstance(result, Node):
+        _fill_node(wire.node, result)
+    elif isinstance(result, ExistsResult):
+        if result.stat is None:
+            wire.absent = True
+        else:
+            _fill_stat(wire.exists, result.stat)
+    elif isinstance(result, Children):
+        _fill_children(wire.children, result)
+    else:
+        wire.error.CopyFrom(encode_failure(result))
+    return item.SerializeToString()
 
 
 def synced_item(read_id: int, zxid: int) -> bytes:
