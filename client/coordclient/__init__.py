@@ -2,6 +2,9 @@
 
 import logging
 
+import coordclient.grpc_settings  # noqa: F401  # before anything that imports gRPC
+
+# isort: split
 from coordclient.blocking import Transaction, Watch
 from coordclient.blocking_client import Client
 from coordclient.client import AsyncClient

@@ -6,16 +6,8 @@ Rule of this file: bytes in, bytes out; whatever goes wrong becomes `ConnectionL
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import Sequence
 from typing import TypeAlias
-
-# gRPC's C core writes to stderr, by itself, that a server went away. It is no news to us, and nobody's
-# to hear who did not ask for it. Whoever sets the variable, or imports gRPC first, keeps the say.
-os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
-# What gRPC does by itself at a fork crashes children of a process in which `grpc.aio` is in use, before
-# `forks.check_grpc` could say that there is no way on.
-os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
 
 import grpc
 import grpc.aio

@@ -58,6 +58,18 @@ def only_contender(client: Client, path: str) -> str:
 # What a command gets, and how it ends
 
 
+def test_a_command_is_not_told_how_grpc_behaves_here(
+    endpoints: str, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in [name for name in os.environ if name.startswith("GRPC_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("GRPC_TRACE", "")
+
+    _, said, _ = ended(endpoints, "lock", "/run/lock", "--", "env")
+
+    assert [line for line in said.splitlines() if line.startswith("GRPC_")] == ["GRPC_TRACE="]
+
+
 def test_a_command_has_the_grant_in_its_environment_and_its_exit_code_is_returned(
     endpoints: str, client: Client
 ) -> None:

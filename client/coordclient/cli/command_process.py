@@ -23,6 +23,7 @@ from typing import IO, Final
 
 from coordclient.cli import launcher
 from coordclient.cli.launcher import NOT_EXECUTABLE, NOT_FOUND, Process
+from coordclient.grpc_settings import environment_of_others
 
 _LAUNCHER: Final = Path(launcher.__file__)
 _FOR_ALL: Final = frozenset({signal.SIGINT, signal.SIGTERM, signal.SIGQUIT, signal.SIGTSTP, signal.SIGCONT})
@@ -54,7 +55,7 @@ class CommandProcess:
         try:
             self._process = subprocess.Popen(
                 [sys.executable, "-I", "-S", str(_LAUNCHER), str(watchman_end), group, *arguments],
-                env={**os.environ, **environment},
+                env={**environment_of_others(), **environment},
                 stdin=stdin,
                 pass_fds=(watchman_end,),
                 process_group=0 if self.has_own_group else None,
