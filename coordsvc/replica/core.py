@@ -399,6 +399,7 @@ class Replica:
             self._delivery.step(connection)
 
     def take_effects(self) -> Effects:
+        self._proposals.forward()
         effects = self.state.effects
         self.state.effects = Effects()
         return effects

@@ -33,6 +33,9 @@ class Proposals:
         self._queue: deque[bytes] = deque()  # as the leader: waits for a place in the log
         self._queued_bytes = 0
         self._waiting: dict[int, WaitingCommand] = {}
+        self._forwarded: list[bytes] = []  # since the effects were taken last, to `_forwarded_to`
+        self._forwarded_bytes = 0
+        self._forwarded_to = ""
 
     # -----------------------------------------------------------------------------------------
     # From our own clients
@@ -70,10 +73,22 @@ class Proposals:
             return False
         if state.leader == state.name:
             return self.take_in(command)
-        frames = state.effects.frames.setdefault(state.leader, [])
-        forward = peer_pb2.PeerFrame(forward=peer_pb2.Forward(commands=(command,)))
-        frames.append(forward.SerializeToString())
+        is_full = self._forwarded_bytes + len(command) > state.settings.entry_bytes_max
+        if self._forwarded and (is_full or self._forwarded_to != state.leader):
+            self.forward()
+        self._forwarded_to = state.leader
+        self._forwarded.append(command)
+        self._forwarded_bytes += len(command)
         return True
+
+    def forward(self) -> None:
+        """Send what has gathered for the leader, in one frame: to the one that it was gathered for."""
+        if not self._forwarded:
+            return
+        frame = peer_pb2.PeerFrame(forward=peer_pb2.Forward(commands=self._forwarded))
+        self._state.effects.send(self._forwarded_to, frame.SerializeToString())
+        self._forwarded = []
+        self._forwarded_bytes = 0
 
     # -----------------------------------------------------------------------------------------
     # As the leader

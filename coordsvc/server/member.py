@@ -278,8 +278,8 @@ class Member:
             self.fail(error)
 
     def _let_speak(self) -> None:
-        # First what the followers write to their disks, which takes longest. And the thread that writes to ours
-        # would hold up the sending once it is woken: one thread at a time can have the interpreter.
+        # First what the followers write to their disks, which takes longest. And the thread that writes to
+        # ours would hold up the sending once it is woken: one thread at a time can have the interpreter.
         persist = self.replica.take_ready()
         self._carry_out(self.replica.take_effects())
         if persist is not None:
