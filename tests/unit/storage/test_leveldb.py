@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import plyvel
 import pytest
 
 from coordsvc.storage.errors import CorruptDataError, StorageError
@@ -32,3 +33,28 @@ def test_creating_never_takes_over(tmp_path: Path) -> None:
 
     with pytest.raises(StorageError, match="exists"):
         create_database(tmp_path / "tree", Tuning())
+
+
+def test_what_is_written_is_not_compressed(tmp_path: Path) -> None:
+    database = create_database(tmp_path / "tree", Tuning())
+    value = b"the same again and again " * 4000
+    database.put(b"a", value)
+    database.compact_range()
+    database.close()
+
+    tables = list((tmp_path / "tree").glob("*.ldb"))
+    assert sum(table.stat().st_size for table in tables) >= len(value)
+
+
+def test_what_an_earlier_build_compressed_is_read(tmp_path: Path) -> None:
+    value = b"the same again and again " * 4000
+    compressed = plyvel.DB(str(tmp_path / "tree"), create_if_missing=True, compression="snappy")
+    compressed.put(b"a", value)
+    compressed.compact_range()
+    compressed.close()
+    tables = list((tmp_path / "tree").glob("*.ldb"))
+    assert sum(table.stat().st_size for table in tables) < len(value)
+
+    database = open_database(tmp_path / "tree", Tuning())
+    assert database.get(b"a") == value
+    database.close()
