@@ -21,6 +21,7 @@ from coordsvc.statemachine.results import (
     TransactionResult,
     WasSet,
 )
+from coordsvc.statemachine.types import CreateMode
 from tests.checkers.history import FAIL, OK, SESSION, STALE, UNKNOWN, History, Operation, Sync
 from tests.checkers.honest_service import HonestService
 from tests.checkers.random_history import RandomHistory
@@ -323,6 +324,18 @@ def test_one_lost_write_cannot_explain_two_transactions() -> None:
     lost.invoked_ns = 0
 
     assert "S4" in invariants(service.history)
+
+
+def test_what_may_have_been_reaped_is_not_blamed_on_a_lost_write() -> None:
+    """A lost delete took the first node; the second had a time to live, and its end looks the same."""
+    service = story()
+    service.do("ann", Create("/a/x"))
+    service.do("bob", Delete("/a/x", version=0), answered=False)
+    service.do("ann", Create("/a/x", b"", CreateMode.TTL, 500))
+    service.now_ns += 1_000_000_000
+    service.reap("/a/x")
+
+    assert check(service.history) == []
 
 
 def test_a_write_has_no_effect_before_it_was_called() -> None:

@@ -144,8 +144,10 @@ class _Replay:
 
     def _explain(self, zxid: int, changes: list[Change]) -> bool:
         """Find out whose a transaction is that nobody was answered for. Return whether the tree has it."""
-        tree = self._tree
         if self._is_session_end(zxid, changes, certain=True):
+            return True
+        # What may have been reaped says nothing about a write that would have done the same.
+        if self._is_reaping(zxid, changes):
             return True
         fits = self._fitting(zxid, changes)
         if fits:
@@ -154,19 +156,21 @@ class _Replay:
             return True
         if self._is_session_end(zxid, changes, certain=False):
             return True
-        if all(
-            change.type is ChangeType.DELETED
-            and (node := tree.nodes.get(change.path)) is not None
-            and node.may_go
-            and not node.owner
-            for change in changes
-        ):
-            tree.begin(zxid, self._time_ms, 0)
-            tree.remove_all([change.path for change in changes if not tree.names[change.path]])
-            if tree.changes == changes:
-                return True
-            tree.undo()
         self._report_orphan(zxid, changes)
+        return False
+
+    def _is_reaping(self, zxid: int, changes: list[Change]) -> bool:
+        """Whether the service may have removed these nodes by itself."""
+        tree = self._tree
+        for change in changes:
+            node = tree.nodes.get(change.path)
+            if change.type is not ChangeType.DELETED or node is None or not node.may_go or node.owner:
+                return False
+        tree.begin(zxid, self._time_ms, 0)
+        tree.remove_all([change.path for change in changes if not tree.names[change.path]])
+        if tree.changes == changes:
+            return True
+        tree.undo()
         return False
 
     def _fitting(self, zxid: int, changes: list[Change]) -> list[int]:
