@@ -33,7 +33,8 @@ if TYPE_CHECKING:
     from coordsvc.server.member import Member
 
 _QUEUE_CHUNKS = 64
-_REST = 1.0  # after storing a chunk and after each step of verifying, as a multiple of what that took
+_REST_STORING = 1.5  # after storing a chunk, as a multiple of what that took; the leader reads meanwhile
+_REST_VERIFYING = 1.0  # after a step of verifying: nobody else works for it then
 _TELL_EVERY_S = 5.0  # well below the time after which a sender that hears nothing gives up
 
 
@@ -99,7 +100,7 @@ class SnapshotReceiver:
         if incoming is None or (incoming.peer, incoming.index) != (peer, chunk.index):
             raise SnapshotRefused(f"chunk {chunk.number} belongs to no snapshot that was begun")
         add = partial(incoming.builder.add_chunk, chunk.number, chunk.data, chunk.checksum)
-        await at_ease(background, add, _REST)
+        await at_ease(background, add, _REST_STORING)
         self._answer(peer, chunk.index, received=chunk.number + 1)
         if chunk.last:
             await self._finish(incoming, chunk)
@@ -146,7 +147,7 @@ class SnapshotReceiver:
         machine = loading.result()
         steps = _refusing(machine.verification(builder.store))
         told_s = time.monotonic()
-        while not await at_ease(background, partial(take_steps, steps), _REST):
+        while not await at_ease(background, partial(take_steps, steps), _REST_VERIFYING):
             if time.monotonic() - told_s >= _TELL_EVERY_S:
                 tell()
                 told_s = time.monotonic()

@@ -26,10 +26,10 @@ from coordsvc.storage.tree_store import TreeSnapshot
 if TYPE_CHECKING:
     from coordsvc.server.member import Member
 
-_CHUNK_BYTES = 512 << 10
-_WINDOW_CHUNKS = 8
+_CHUNK_BYTES = 64 << 10  # reading or sending one holds the interpreter well below a millisecond
+_WINDOW_CHUNKS = 48
 _GIVE_UP_AFTER_S = 30.0
-_REST = 1.0  # after reading a chunk, as a multiple of what that took
+_REST = 1.5  # after reading a chunk, as a multiple of what that took
 _CATCH_UP_WITHIN_S = 120.0  # how long the log waits for a peer that has installed a snapshot
 
 
