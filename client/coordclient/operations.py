@@ -7,7 +7,8 @@ which they were called.
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
+from typing import Any
 
 from coordclient.callbacks import Callback
 from coordclient.driver import SessionDriver
@@ -395,15 +396,15 @@ class Operations(Lifecycle):
         read = coordination_pb2.Read(sync=data_pb2.Sync())
         return (await self._read(read, LINEARIZABLE, 0, timeout, None)).zxid
 
-    async def _read(
+    def _read(
         self,
         read: coordination_pb2.Read,
         consistency: Consistency,
         min_zxid: int,
         timeout: float | None,
         record: WatchRecord | None,
-    ) -> data_pb2.ReadResult:
-        return await self._read_by(read, consistency, min_zxid, self._deadline(timeout), record)
+    ) -> Coroutine[Any, Any, data_pb2.ReadResult]:
+        return self._read_by(read, consistency, min_zxid, self._deadline(timeout), record)
 
     async def _read_by(
         self,
