@@ -15,6 +15,7 @@ from coordsvc.api.session_stream import SessionService
 
 _CALLS_MAX = 20_000  # streams and unary calls at a time; more are refused with RESOURCE_EXHAUSTED
 _LOOKAHEAD_BYTES = 2 << 20  # on their way from one client; covers 50 MB/s at a round trip of 40 ms
+_SILENT_MS_MAX = 10_000  # then a client is asked whether it is there, and after as long again given up
 _MESSAGE_SLACK_BYTES = 1 << 20  # above our own limit, which answers with a typed error
 
 
@@ -28,8 +29,9 @@ class GrpcServer:
                 ("grpc.so_reuseport", 0),
                 ("grpc.http2.min_ping_interval_without_data_ms", 1_000),
                 ("grpc.keepalive_permit_without_calls", 1),
-                ("grpc.keepalive_time_ms", 10_000),  # a client that is gone without a word is noticed
-                ("grpc.keepalive_timeout_ms", 10_000),
+                ("grpc.keepalive_time_ms", _SILENT_MS_MAX),  # a client that is gone without a word is noticed
+                ("grpc.keepalive_timeout_ms", _SILENT_MS_MAX),
+                ("grpc.http2.ping_timeout_ms", _SILENT_MS_MAX),  # without it the line above is not heeded
                 ("grpc.http2.max_ping_strikes", 0),
                 # Else gRPC sends a ping with every message that it receives, to find out how much may be on
                 # its way: a third of the cost of a small one.
