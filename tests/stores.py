@@ -26,6 +26,9 @@ class MemoryStore:
         keys = self._keys[bisect_left(self._keys, start) : bisect_left(self._keys, stop)]
         return iter([(key, self.records[key]) for key in keys])
 
+    def keys(self, start: bytes, stop: bytes) -> Iterator[bytes]:
+        return iter(self._keys[bisect_left(self._keys, start) : bisect_left(self._keys, stop)])
+
     def write(self, puts: Sequence[tuple[bytes, bytes]], deletes: Sequence[bytes]) -> None:
         put_keys = {key for key, _ in puts}
         assert len(put_keys) == len(puts), "a key is put twice in one write"

@@ -6,15 +6,17 @@ Rule of this file: it changes nothing, not even what the tree remembers having c
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import islice
 
 from coordsvc.statemachine import failures
 from coordsvc.statemachine.commands import Exists, Get, ListChildren
 from coordsvc.statemachine.paths import child_of, explain_invalid
 from coordsvc.statemachine.results import Children, ExistsResult, Failure, Node
 from coordsvc.statemachine.tree import Tree
-from coordsvc.statemachine.types import Limits
+from coordsvc.statemachine.types import Limits, Stat
 from coordsvc.statemachine.znodes import STAT_BYTES, decode_znode
 
+_NAMES_AT_ONCE = 250  # looked at one by one only where the page may end among them
 _NAME_BYTES = 8  # what a name costs in an answer beyond its own bytes
 
 
@@ -52,22 +54,38 @@ def list_children(tree: Tree, limits: Limits, request: ListChildren, room: Room)
         return failures.invalid_argument(path, f"a page cannot have {request.limit} children")
     page = limits.children_page_nodes if request.with_nodes else limits.children_page
     count_max = min(request.limit or page, page)
+    if not node.stat.num_children:
+        return Children([], [], node.stat, more=False)
+    if request.with_nodes:
+        return _with_nodes(tree, path, node.stat, request.after, count_max, room)
+    names: list[str] = []
+    found = tree.child_names(path, request.after)
+    while batch := list(islice(found, min(_NAMES_AT_ONCE, count_max - len(names) + 1))):
+        size = _NAME_BYTES * len(batch) + sum(map(len, batch))
+        if size < room.bytes and len(names) + len(batch) <= count_max:
+            names += batch
+            room.bytes -= size
+            continue
+        for name in batch:
+            if len(names) >= count_max or (names and room.bytes <= 0):
+                return Children(names, [], node.stat, more=True)
+            names.append(name)
+            room.bytes -= _NAME_BYTES + len(name)
+    return Children(names, [], node.stat, more=False)
+
+
+def _with_nodes(tree: Tree, path: str, stat: Stat, after: str, count_max: int, room: Room) -> Children:
     names: list[str] = []
     nodes: list[Node] = []
-    if not node.stat.num_children:
-        return Children(names, nodes, node.stat, more=False)
-    for name, found in tree.children(path, request.after):
+    for name, found in tree.children(path, after):
         if len(names) >= count_max or (names and room.bytes <= 0):
-            return Children(names, nodes, node.stat, more=True)
+            return Children(names, nodes, stat, more=True)
         names.append(name)
-        room.bytes -= _NAME_BYTES + len(name)
-        if not request.with_nodes:
-            continue
         child_path = child_of(path, name)
         child = decode_znode(child_path, found) if isinstance(found, bytes) else found
         nodes.append(Node(child_path, child.value, child.stat))
-        room.bytes -= STAT_BYTES + len(child_path) + len(child.value)
-    return Children(names, nodes, node.stat, more=False)
+        room.bytes -= _NAME_BYTES + len(name) + STAT_BYTES + len(child_path) + len(child.value)
+    return Children(names, nodes, stat, more=False)
 
 
 def read_in_transaction(

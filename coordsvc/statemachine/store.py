@@ -26,5 +26,8 @@ class Records(Protocol):
 class Store(Records, Protocol):
     """The same, with writes."""
 
+    def keys(self, start: bytes, stop: bytes) -> Iterator[bytes]:
+        """Yield the keys of `scan`, without the cost of the values."""
+
     def write(self, puts: Sequence[tuple[bytes, bytes]], deletes: Sequence[bytes]) -> None:
         """Apply all at once. No key is in both lists. Not waited for the disk."""

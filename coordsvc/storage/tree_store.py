@@ -10,7 +10,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from time import perf_counter
-from typing import Self
+from typing import Any, Self
 
 import plyvel
 
@@ -32,7 +32,7 @@ Records = Iterator[tuple[bytes, bytes]]
 class TreeStore:
     """An ordered map from bytes to bytes. Implements `coordsvc.statemachine.store.Store`.
 
-    Threads: `get`, `scan`, `write` and `snapshot` on the loop thread; `sync` and `verify_all` on the
+    Threads: `get`, `scan`, `keys`, `write` and `snapshot` on the loop thread; `sync` and `verify_all` on the
     background thread.
     """
 
@@ -107,6 +107,15 @@ class TreeStore:
         """Yield the records with `start <= key < stop` in ascending order, as of the call."""
         return self._records(self._database, start=start, stop=stop)
 
+    def keys(self, start: bytes, stop: bytes) -> Iterator[bytes]:
+        """Yield the keys of `scan`, without the cost of the values."""
+        self._trust.check()
+        try:
+            keys = self._database.iterator(start=start, stop=stop, include_value=False, verify_checksums=True)
+        except plyvel.Error as error:
+            raise self._lost(error, "read") from error
+        return self._checked(keys)
+
     def write(self, puts: Sequence[tuple[bytes, bytes]], deletes: Sequence[bytes]) -> None:
         """Apply all at once. No key is in both lists. Not waited for the disk."""
         if self._trust.failure is not None:
@@ -166,7 +175,7 @@ class TreeStore:
             raise self._lost(error, "read") from error
         return self._checked(records)
 
-    def _checked(self, records: plyvel.Iterator) -> Records:
+    def _checked(self, records: plyvel.Iterator) -> Iterator[Any]:
         try:
             with records:
                 yield from records

@@ -68,6 +68,31 @@ def test_pages_follow_one_another(driver: Driver) -> None:
     assert first.stat == driver.stat("/")
 
 
+@pytest.mark.parametrize("limit", [1, 249, 250, 251, 500, 501, 599, 600, 601])
+@pytest.mark.parametrize("has_room", [True, False])
+def test_a_long_list_is_the_same_however_it_is_paged(limit: int, has_room: bool) -> None:
+    names = [f"{number:04d}" for number in range(600)]
+    driver = Driver(Limits(children_page_bytes=2 << 20 if has_room else 3001))
+    for name in names:
+        driver.create("/" + name)
+    found: list[str] = []
+    more = True
+    while more:
+        next_page = page(driver, ListChildren("/", after=found[-1] if found else "", limit=limit))
+        assert 1 <= len(next_page.names) <= (limit if has_room else min(limit, 251))
+        found += next_page.names
+        more = next_page.more
+    assert found == names
+
+
+def test_names_are_found_while_an_entry_is_applied(driver: Driver) -> None:
+    driver.create("/a")
+    driver.create("/a/x")
+    with driver.entry() as machine:
+        machine.write(0, 0, Write(Create("/a/y")))
+        assert page(driver, ListChildren("/a")).names == ["x", "y"]
+
+
 def test_a_page_has_no_more_than_the_limit_of_the_service() -> None:
     driver = Driver(Limits(children_page=2))
     for number in range(3):

@@ -42,10 +42,11 @@ def test_what_is_put_is_found_and_what_is_deleted_is_not(tree: TreeStore) -> Non
 def test_a_scan_is_ordered_half_open_and_as_of_its_call(tree: TreeStore) -> None:
     tree.write([(b"k%d" % number, b"old") for number in (3, 1, 2, 4)], [])
 
-    records = tree.scan(b"k1", b"k4")
+    records, keys = tree.scan(b"k1", b"k4"), tree.keys(b"k1", b"k4")
     tree.write([(b"k2", b"new"), (b"k25", b"new")], [b"k3"])
 
     assert list(records) == [(b"k1", b"old"), (b"k2", b"old"), (b"k3", b"old")]
+    assert list(keys) == [b"k1", b"k2", b"k3"]
     assert list(tree.scan(b"k2", b"k3")) == [(b"k2", b"new"), (b"k25", b"new")]
 
 
@@ -201,6 +202,7 @@ def test_after_a_failed_sync_everything_is_refused(tree: TreeStore, monkeypatch:
     for call in (
         lambda: tree.get(b"a"),
         lambda: tree.scan(b"a", b"b"),
+        lambda: tree.keys(b"a", b"b"),
         lambda: tree.write([(b"a", b"2")], []),
         tree.sync,
         tree.snapshot,
