@@ -15,6 +15,8 @@ import plyvel
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
 _IN_THE_WAY = (errno.EEXIST, errno.ENOTDIR)
+# Said by LevelDB: a file of its own is missing, or points to what is behind its own end.
+_NOT_AS_WRITTEN = (errno.ENOENT, errno.EINVAL)
 
 
 class StorageError(Exception):
@@ -105,7 +107,8 @@ def storage_error(error: OSError | plyvel.Error, path: Path, action: str) -> Sto
             f"cannot {action} {path}: there is a file where a directory should be ({detail}); choose another "
             "data directory, or move the file away"
         )
-    if isinstance(error, plyvel.Error) and (number == errno.ENOENT or not isinstance(error, plyvel.IOError)):
+    is_from_leveldb = isinstance(error, plyvel.Error)
+    if is_from_leveldb and (number in _NOT_AS_WRITTEN or not isinstance(error, plyvel.IOError)):
         return damaged(path, f"cannot {action} it: {detail}")
     return DiskFailedError(
         f"cannot {action} {path}: {detail}; check the disk and the system log, then start this member again"
@@ -120,7 +123,7 @@ def _error_number(error: OSError | plyvel.Error, detail: str) -> int | None:
     if isinstance(error, OSError) and error.errno is not None:
         return error.errno
     # LevelDB hands over the text of strerror(), not its number.
-    for number in (*_FULL, *_FORBIDDEN, *_IN_THE_WAY, errno.ENOENT):
+    for number in (*_FULL, *_FORBIDDEN, *_IN_THE_WAY, *_NOT_AS_WRITTEN):
         if os.strerror(number) in detail:
             return number
     return None

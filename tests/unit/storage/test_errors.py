@@ -36,6 +36,8 @@ PATH = Path("/data/log")
         (plyvel.IOError(b"IO error: /data/log/3.log: " + os.strerror(errno.ENOSPC).encode()), DiskFullError),
         (plyvel.IOError("IO error: /data/log/3.log: Input/output error"), DiskFailedError),
         (plyvel.IOError("IO error: /data/log/3.ldb: " + os.strerror(errno.ENOENT)), CorruptDataError),
+        (plyvel.IOError("IO error: /data/log/3.ldb: " + os.strerror(errno.EINVAL)), CorruptDataError),
+        (OSError(errno.EINVAL, os.strerror(errno.EINVAL)), DiskFailedError),
         (plyvel.CorruptionError("Corruption: checksum\nmismatch"), CorruptDataError),
     ],
 )
