@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 _QUEUE_CHUNKS = 64
 _REST_STORING = 1.5  # after storing a chunk, as a multiple of what that took; the leader reads meanwhile
-_REST_VERIFYING = 1.0  # after a step of verifying: nobody else works for it then
+_REST_VERIFYING = 0.5  # after a step of verifying: nobody else works for it then
 _TELL_EVERY_S = 5.0  # well below the time after which a sender that hears nothing gives up
 
 
