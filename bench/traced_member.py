@@ -20,14 +20,18 @@ from pathlib import Path
 from time import monotonic_ns
 from typing import Any
 
+# First of all, as in the program: it tells gRPC how to run before gRPC is imported.
+from coordsvc.cli import main as coordsvc_main
+
+# isort: split
 from coordproto.v1 import peer_pb2
 from coordsvc.api import session_stream
 from coordsvc.api.session_stream import SessionService
-from coordsvc.cli import main as coordsvc_main
 from coordsvc.raft.messages import MessageType
 from coordsvc.raft.ready import Persist
 from coordsvc.raft.types import Entry
 from coordsvc.replica.applying import Applier
+from coordsvc.replica.core import Replica
 from coordsvc.server.member import Member
 from coordsvc.storage.log_store import LogStore
 from coordsvc.transport import listener, outgoing
@@ -45,11 +49,7 @@ notes: list[Note] = []
 def trace() -> None:
     """Wrap the fixed points of the member's shells."""
     _before(SessionService, "_decode", lambda _service, data: (DECODE, len(data)))
-    _before(
-        Member,
-        "start_persist",
-        lambda _member, persist: (PERSIST, persist.entries[-1].index) if persist.entries else None,
-    )
+    _trace_what_is_packed()
     _around(LogStore, "write", DISK_BEGIN, DISK_END, _last_index_written)
     _before(Member, "_persisted", _persisted)
     _around(Applier, "apply", APPLY, APPLIED, lambda _applier, entry: entry.index)
@@ -98,6 +98,20 @@ def _around(owner: Any, name: str, begin: str, end: str, identified: Callable[..
         return result
 
     setattr(owner, name, noting)
+
+
+def _trace_what_is_packed() -> None:
+    """Note when there is something for the disk: it is sent first, and handed to the disk right after."""
+    take_ready = Replica.take_ready
+
+    @wraps(take_ready)
+    def taking(replica: Replica) -> Persist | None:
+        persist = take_ready(replica)
+        if persist is not None and persist.entries:
+            notes.append((PERSIST, monotonic_ns(), persist.entries[-1].index))
+        return persist
+
+    setattr(Replica, "take_ready", taking)
 
 
 def _trace_what_comes_in() -> None:
