@@ -29,6 +29,7 @@ _OPTIONS: Sequence[tuple[str, int]] = (
     ("grpc.enable_retries", 0),
     ("grpc.keepalive_time_ms", 20_000),
     ("grpc.keepalive_timeout_ms", 10_000),
+    ("grpc.http2.ping_timeout_ms", 10_000),  # without it the line above is not heeded
     ("grpc.http2.max_pings_without_data", 0),
     # Else gRPC sends a ping with every message that it receives, to find out how much may be on its way: a
     # third of the cost of a small one.
