@@ -25,9 +25,6 @@ from coordproto.v1 import coordination_pb2, data_pb2
 
 logger = logging.getLogger("coordclient.session")
 
-ATTEMPT_SECONDS_MIN = 1.0
-ATTEMPT_SECONDS_MAX = 5.0
-FIRST_ATTEMPT_SECONDS_MAX = 1.5  # while there are others to try: longer than an election takes
 CLOSE_SECONDS_MAX = 2.0
 STEADY_SECONDS = 1.0  # a connection that lasted this long, or answered anything, was a success
 TIMER_SECONDS_MIN = 0.005
@@ -168,9 +165,7 @@ class SessionDriver:
 
     async def _attach(self, connection: FrameStream) -> None:
         core = self.core
-        attempt_s = min(max(core.timeout_s / 3, ATTEMPT_SECONDS_MIN), ATTEMPT_SECONDS_MAX)
-        if self.endpoints.is_first_of_several:
-            attempt_s = min(attempt_s, FIRST_ATTEMPT_SECONDS_MAX)
+        attempt_s = self.endpoints.patience(core.timeout_s)
         self._is_broken.clear()
         try:
             async with asyncio.timeout(attempt_s):

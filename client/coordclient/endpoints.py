@@ -15,6 +15,9 @@ from coordclient.errors import InvalidArgumentError
 
 PAUSE_SECONDS_FIRST = 0.05
 PAUSE_SECONDS_MAX = 1.0
+ATTEMPT_SECONDS_MIN = 1.0
+ATTEMPT_SECONDS_MAX = 5.0
+FIRST_ATTEMPT_SECONDS_MAX = 1.5  # while there are others to try: longer than an election takes
 DEFAULT_PORT = 7400
 _WILDCARD_HOSTS = ("", "0.0.0.0", "::")
 
@@ -87,10 +90,17 @@ class Endpoints:
         self._tried = self._round.pop(0)
         return self._tried, pause
 
-    @property
-    def is_first_of_several(self) -> bool:
-        """Return whether there are several endpoints, none of them tried twice since the last success."""
-        return self._rounds_failed <= 1 and len({*self.configured, *self._members}) > 1
+    def patience(self, timeout_s: float) -> float:
+        """Return how many seconds to wait until the one tried last has taken a session with this timeout in.
+
+        It doubles with each round in vain but the first. An attempt that is given up has its price all the
+        same, an entry of the log and a session that must expire: many impatient clients would keep a slow
+        cluster slow for ever.
+        """
+        patience_s = min(max(timeout_s / 3, ATTEMPT_SECONDS_MIN), ATTEMPT_SECONDS_MAX)
+        if self._rounds_failed <= 1 and len({*self.configured, *self._members}) > 1:
+            return min(patience_s, FIRST_ATTEMPT_SECONDS_MAX)
+        return min(patience_s * 2 ** min(max(self._rounds_failed - 2, 0), 10), ATTEMPT_SECONDS_MAX)
 
     def succeeded(self) -> None:
         """The last one tried works: the next search starts afresh, without a pause."""

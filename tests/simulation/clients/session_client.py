@@ -14,7 +14,7 @@ import random
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from coordclient.driver import ATTEMPT_SECONDS_MAX, ATTEMPT_SECONDS_MIN, STEADY_SECONDS, TIMER_SECONDS_MIN
+from coordclient.driver import STEADY_SECONDS, TIMER_SECONDS_MIN
 from coordclient.endpoints import Endpoints
 from coordclient.errors import CoordError
 from coordclient.pipeline import Answer, Operation
@@ -219,7 +219,7 @@ class SessionClient:
         link.on_closed = lambda reason: self._run(lambda: self._closed(attempt, reason))
         self._attach_sent_ns = self.world.now_ns
         link.send(core.attach_frame(self.clock.now()))
-        patience_s = min(max(core.timeout_s / 3, ATTEMPT_SECONDS_MIN), ATTEMPT_SECONDS_MAX)
+        patience_s = self._endpoints.patience(core.timeout_s)
         self._later(int(patience_s / self.clock.rate * SECOND), lambda: self._attach_is_overdue(attempt))
         self._arm()
 

@@ -148,24 +148,34 @@ def test_a_success_begins_afresh() -> None:
     assert endpoints.next()[1] == 0
 
 
-def test_a_round_is_the_first_until_an_endpoint_comes_again() -> None:
+def patience_of_rounds(endpoints: Endpoints, timeout_s: float) -> list[float]:
+    """The patience with the last endpoint of six rounds, none of which took the session in."""
+    patience = []
+    for _ in range(6):
+        for _ in endpoints.configured:
+            endpoints.next()
+        patience.append(endpoints.patience(timeout_s))
+    return patience
+
+
+def test_patience_doubles_while_all_members_are_tried_in_vain() -> None:
+    assert patience_of_rounds(Endpoints("a:1,b:1", random.Random(1)), 1.0) == [1, 1, 2, 4, 5, 5]
+
+
+def test_a_member_is_not_waited_for_long_while_there_are_others_to_try() -> None:
     endpoints = Endpoints("a:1,b:1", random.Random(1))
-    rounds = []
-    for _ in range(4):
-        endpoints.next()
-        rounds.append(endpoints.is_first_of_several)
+    assert patience_of_rounds(endpoints, 12.0) == [1.5, 4, 5, 5, 5, 5]
+
     endpoints.succeeded()
-    endpoints.next()
-    rounds.append(endpoints.is_first_of_several)
 
-    assert rounds == [True, True, False, False, True]
+    assert patience_of_rounds(endpoints, 12.0)[:2] == [1.5, 4]
 
 
-def test_the_only_endpoint_is_not_the_first_of_several() -> None:
+def test_the_only_endpoint_is_given_its_time() -> None:
     """It may be busy, and to begin anew with it helps nobody."""
     endpoints = Endpoints("a:1", random.Random(1))
     endpoints.next()
-    alone = endpoints.is_first_of_several
+    alone = endpoints.patience(12.0)
     endpoints.learn(["a:1", "b:1"])
 
-    assert (alone, endpoints.is_first_of_several) == (False, True)
+    assert (alone, endpoints.patience(12.0)) == (4, 1.5)

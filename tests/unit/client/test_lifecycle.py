@@ -79,9 +79,9 @@ async def test_a_member_that_is_stopped_is_not_waited_for_while_there_are_others
     server: FakeServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The kernel of a stopped process goes on taking connections."""
-    monkeypatch.setattr("coordclient.driver.FIRST_ATTEMPT_SECONDS_MAX", 0.05)
-    monkeypatch.setattr("coordclient.driver.ATTEMPT_SECONDS_MIN", 3600.0)
-    monkeypatch.setattr("coordclient.driver.ATTEMPT_SECONDS_MAX", 3600.0)
+    monkeypatch.setattr("coordclient.endpoints.FIRST_ATTEMPT_SECONDS_MAX", 0.05)
+    monkeypatch.setattr("coordclient.endpoints.ATTEMPT_SECONDS_MIN", 3600.0)
+    monkeypatch.setattr("coordclient.endpoints.ATTEMPT_SECONDS_MAX", 3600.0)
     monkeypatch.setattr(
         "random.Random.shuffle", lambda _dice, endpoints: endpoints.sort(key=server.address.__eq__)
     )
