@@ -100,7 +100,7 @@ class Endpoints:
         patience_s = min(max(timeout_s / 3, ATTEMPT_SECONDS_MIN), ATTEMPT_SECONDS_MAX)
         if self._rounds_failed <= 1 and len({*self.configured, *self._members}) > 1:
             return min(patience_s, FIRST_ATTEMPT_SECONDS_MAX)
-        return min(patience_s * 2 ** min(max(self._rounds_failed - 2, 0), 10), ATTEMPT_SECONDS_MAX)
+        return min(patience_s * (1 << min(max(self._rounds_failed - 2, 0), 10)), ATTEMPT_SECONDS_MAX)
 
     def succeeded(self) -> None:
         """The last one tried works: the next search starts afresh, without a pause."""
