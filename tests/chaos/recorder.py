@@ -9,7 +9,6 @@ Rule of this file: an operation is written when it ends; watches, sessions and l
 from __future__ import annotations
 
 import time
-from dataclasses import fields
 from pathlib import Path
 from typing import TextIO
 
@@ -178,9 +177,7 @@ class Recorder:
 
     def event(self, record: WatchRecord, event: Event) -> None:
         """An event has arrived at a watch."""
-        stat = None
-        if event.stat is not None:
-            stat = Stat(**{part.name: getattr(event.stat, part.name) for part in fields(event.stat)})
+        stat = None if event.stat is None else Stat(**event.stat._asdict())
         self._watches[record].events.append(
             history.WatchEvent(
                 int(EventType(event.type)),
