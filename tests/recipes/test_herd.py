@@ -95,8 +95,7 @@ async def test_the_messages_grow_with_the_grants(contenders: int, messages: Coun
 async def test_also_while_they_are_still_arriving(contenders: int, messages: Counter[str]) -> None:
     async with running_server() as server, AsyncClient(server.endpoints) as client:
         order: list[int] = []
-        await hold_once(client, [])  # Makes the root,
-        await client.create(f"{PATH}/keep")  # which the service does not remove then.
+        await client.create(f"{PATH}/keep", parents=True)  # So that the service never removes the root.
         messages.clear()
         async with asyncio.TaskGroup() as tasks:
             for _ in range(contenders):
