@@ -2,10 +2,11 @@
 
 One campaign per system makes 900,000 nodes in directories of 1,000 and 100,000 in one, on its three members,
 through one connection to the leader with 256 in flight. Then come, in this order: ten seconds of rest and the
-memory of the members; listing the node with 100,000 children; a follower killed and started again, until it
-serves in step with the leader; the same follower wiped and started empty, until it has caught up. From the
-rest to the end a probe writes to the leader, at a moderate pace. Each scenario of the table takes one figure
-of that campaign.
+memory of the members; listing the node with 100,000 children; ten quiet seconds; the same listing again, for
+the sake of what writes notice of it; a follower killed and started again, until it serves in step with the
+leader; the same follower wiped and started empty, until it has caught up. While the 100,000 are made, and
+from the quiet seconds to the end, a probe writes to the leader at a moderate pace. Each scenario of the table
+takes one figure of that campaign.
 
 Rule of this file: what is timed is the same for all systems; whether a member is in step, each is asked in
 its own way.
@@ -41,6 +42,7 @@ IN_FLIGHT: Final = 256
 REST_S: Final = 10.0
 QUIET_S: Final = 10.0
 LISTINGS: Final = 5
+LISTINGS_BESIDE_WRITES: Final = 20
 PROBES: Final = 4
 PROBE_PAUSE_MS: Final = 10
 BUSY_PROBES: Final = 4  # without a pause: so many entries that a log is trimmed
@@ -179,8 +181,11 @@ def fill(system: System, client: str) -> Campaign:
     """Make the million, and note what it costs."""
     leader = system.endpoint_list[system.leader()]
     narrow = drive(system, "fill", leader, "/bulk", NODES - WIDE_NODES, PER_DIRECTORY, VALUE_BYTES, IN_FLIGHT)
-    wide = drive(system, "fill", leader, "/wide", WIDE_NODES, 0, VALUE_BYTES, IN_FLIGHT)
-    return Campaign(
+    with probing(system) as probe:
+        began_s = time.time()
+        wide = drive(system, "fill", leader, "/wide", WIDE_NODES, 0, VALUE_BYTES, IN_FLIGHT)
+        ended_s = time.time()
+    campaign = Campaign(
         Measurement(
             system.name,
             client,
@@ -193,15 +198,36 @@ def fill(system: System, client: str) -> Campaign:
             extra={"create_max_ms": max(narrow["max_ms"], wide["max_ms"])},
         )
     )
+    note_latencies(campaign, "create", probe.between(began_s, ended_s))
+    return campaign
+
+
+def list_wide(system: System, times: int) -> dict[str, float]:
+    """List the node with the many children.
+
+    Raises:
+        BenchError: It did not list them all.
+    """
+    listing = drive(system, "ls", system.endpoint_list[system.leader()], "/wide", times)
+    if listing["items"] != WIDE_NODES:
+        raise BenchError(f"{system.name} lists {listing['items']:g} children of {WIDE_NODES}")
+    return listing
+
+
+def rest_and_list(system: System, windows: dict[str, tuple[float, float]]) -> None:
+    """Do nothing, and then list. Notes when which went on."""
+    began_s = time.time()
+    time.sleep(QUIET_S)
+    windows["quiet"] = (began_s, time.time())
+    began_s = time.time()
+    list_wide(system, LISTINGS_BESIDE_WRITES)
+    windows["ls"] = (began_s, time.time())
 
 
 def restart_and_wipe(system: System, campaign: Campaign, windows: dict[str, tuple[float, float]]) -> None:
     """Kill a follower and start it; kill it again, and start it empty. Notes when which went on."""
     figures = campaign.figures
     follower = (system.leader() + 1) % MEMBERS
-    began_s = time.time()
-    time.sleep(QUIET_S)
-    windows["quiet"] = (began_s, time.time())
     system.kill(follower)
     began_s = time.time()
     system.restart(follower)
@@ -254,17 +280,15 @@ def run_campaign(system: System, client: str) -> Campaign:
     figures = campaign.figures
     time.sleep(REST_S)
     figures["memory_mib"] = memory_mib(system.pids)
-    listing = drive(system, "ls", system.endpoint_list[system.leader()], "/wide", LISTINGS)
-    if listing["items"] != WIDE_NODES:
-        raise BenchError(f"{system.name} lists {listing['items']:g} children of {WIDE_NODES}")
-    figures["ls_p50_ms"] = listing["p50_ms"]
+    figures["ls_p50_ms"] = list_wide(system, LISTINGS)["p50_ms"]
     windows: dict[str, tuple[float, float]] = {}
     with probing(system) as probe:
+        rest_and_list(system, windows)
         restart_and_wipe(system, campaign, windows)
     for name, window in windows.items():
         note_latencies(campaign, name, probe.between(*window))
-    note_ratio(figures, "catch_up", "quiet")
-    note_ratio(figures, "restart", "quiet")
+    for name in ("create", "ls", "restart", "catch_up"):
+        note_ratio(figures, name, "quiet")
     try:
         trim(system, campaign)
     except BenchError as error:
@@ -327,6 +351,19 @@ SCENARIOS: tuple[Scenario, ...] = (
     _scenario("bulk-restart", "a follower killed and restarted, until it is in step", "restart_s"),
     _scenario("bulk-catch-up", "a wiped follower, until it has caught up", "catch_up_s"),
     _scenario("bulk-ls", f"ls of a node with {WIDE_NODES:,} children", "ls_p50_ms"),
+    _scenario(
+        "bulk-write-create",
+        f"write p99 while {WIDE_NODES:,} are made, times the quiet p99",
+        "create_write_ratio",
+    ),
+    _scenario(
+        "bulk-write-ls", f"write p99 while {WIDE_NODES:,} are listed, times the quiet p99", "ls_write_ratio"
+    ),
+    _scenario(
+        "bulk-write-restart",
+        "write p99 while a follower restarts, times the quiet p99",
+        "restart_write_ratio",
+    ),
     _scenario(
         "bulk-write-catch-up", "write p99 during catch-up, times the quiet p99", "catch_up_write_ratio"
     ),
