@@ -12,12 +12,19 @@ import threading
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
-import uvloop
-
 from coordclient import forks
 from coordclient.errors import ClientStateError, ForkedClientError
 
 T = TypeVar("T")
+
+
+def _event_loop() -> asyncio.AbstractEventLoop:
+    # It comes with coordsvc. The SDK alone must do without: there is none for Windows, or for a new Python.
+    try:
+        import uvloop
+    except ImportError:
+        return asyncio.new_event_loop()
+    return uvloop.new_event_loop()
 
 
 class Portal:
@@ -25,7 +32,7 @@ class Portal:
 
     def __init__(self) -> None:
         self._generation = forks.generation()
-        self._loop: asyncio.AbstractEventLoop = uvloop.new_event_loop()
+        self._loop = _event_loop()
         self._loop.set_exception_handler(_report)
         # A daemon: a program that ends without closing its clients must end all the same.
         self._thread = threading.Thread(target=self._loop.run_forever, name="coordclient loop", daemon=True)
