@@ -96,7 +96,7 @@ def _run(scenarios: Sequence[Scenario], systems: Sequence[str], options: argpars
             if outcome.measurements:
                 rounds = max(found.round for found in outcome.measurements)
                 how = f"{_today()}, {rounds} rounds of {options.seconds:g} s"
-                results.put(outcome, how + comparing.noise_of(outcome))
+                results.put(outcome, how + comparing.noise_of(outcome) + comparing.repeats_of(outcome))
                 done.append(scenario.name)
                 reporting.save(results, file)
                 (options.out / "README.md").write_text(reporting.page(results, order), encoding="utf-8")

@@ -1,7 +1,11 @@
 """Runs scenarios on all systems in turn, and compares: medians over the rounds, ratios to the best peer.
 
+What fails is tried again at once, a few times in a scenario: ZooKeeper 3.8.0 now and then leaves a client
+without an answer (see `bench.systems.zookeeper`), and a failed warm-up would leave its JVMs cold.
+
 Rule of this file: a round takes every system once, and each round begins with another one, so a machine that
-is noisy for a while is noisy for all. What fails is told and left out; it never ends the others.
+is noisy for a while is noisy for all. What fails for good is told and left out; it never ends the others.
+What was tried again stands beside the figures, whoever it was.
 """
 
 from __future__ import annotations
@@ -16,7 +20,7 @@ from statistics import median
 import grpc
 
 from bench.goals import Goal
-from bench.measuring import NOT_MEASURED, OTHERS_SHARE, BenchError, Measurement
+from bench.measuring import NOT_MEASURED, OTHERS_SHARE, BenchError, FinalError, Measurement
 from bench.scenarios import Scenario
 from bench.systems import OURS, System, running
 from coordclient import CoordError
@@ -32,13 +36,17 @@ FAILURES = (
     CoordError,
     grpc.RpcError,
 )
-ATTEMPTS_FAILED_MAX = 2  # a client that failed once may try again in the next round
+ATTEMPTS_FAILED_MAX = 3  # in one scenario, all rounds and the warm-up together; then a client is left out
 NOISE_SHARE = 0.1  # more than this, of all cores, is worth a word
+REASON_LETTERS = 80
 
 
 @dataclass(slots=True)
 class Outcome:
-    """What came of one scenario: measurements of all rounds, and what failed last, by `system client`."""
+    """What came of one scenario: measurements of all rounds, and by `system client` what failed.
+
+    `failures` holds those that were left out from then on, `tried_again` those that were not.
+    """
 
     scenario: str
     title: str
@@ -47,12 +55,21 @@ class Outcome:
     measurements: list[Measurement] = field(default_factory=list)
     failures: dict[str, str] = field(default_factory=dict)
     attempts_failed: dict[str, int] = field(default_factory=dict)
+    tried_again: dict[str, str] = field(default_factory=dict)
 
     def fail(self, system: str, client: str, when: str, error: Exception) -> None:
-        """Note that a client could not measure."""
+        """Note that a client could not measure; too often, and it is left out."""
         driver = f"{system} {client}"
         self.attempts_failed[driver] = self.attempts_failed.get(driver, 0) + 1
-        self.failures[driver] = f"{when}: {_reason(error)}"
+        if isinstance(error, FinalError) or self.attempts_failed[driver] == ATTEMPTS_FAILED_MAX:
+            self.tried_again.pop(driver, None)
+            self.failures[driver] = f"{when}: {_reason(error)}"
+        else:
+            self.tried_again[driver] = f"{when}: {_reason(error)}"
+
+    def may_try(self, system: str, client: str) -> bool:
+        """Tell whether the client has not been left out."""
+        return f"{system} {client}" not in self.failures
 
     def drivers(self) -> list[tuple[str, str]]:
         """Return each system and client that has a measurement, in the order of the first round."""
@@ -88,6 +105,15 @@ def noise_of(outcome: Outcome) -> str:
     """Return a remark on what other programs used of the machine meanwhile; nothing if that is not known."""
     shares = [found.extra[OTHERS_SHARE] for found in outcome.measurements if OTHERS_SHARE in found.extra]
     return f"; other programs used {min(shares):.0%} to {max(shares):.0%} of the machine" if shares else ""
+
+
+def repeats_of(outcome: Outcome) -> str:
+    """Return a remark on what failed and was tried again; nothing if nothing was."""
+    return "".join(
+        f"; {driver} was tried again after {outcome.attempts_failed[driver]} failed, last in"
+        f" {' '.join(reason.split())[:REASON_LETTERS]}"
+        for driver, reason in outcome.tried_again.items()
+    )
 
 
 def value_of(measurement: Measurement, figure: str) -> float:
@@ -153,8 +179,7 @@ def compare(scenario: Scenario, systems: Sequence[str], rounds: int, seconds: fl
                 if name not in started and not scenario.fresh:
                     continue
                 for client in scenario.clients[name]:
-                    if outcome.attempts_failed.get(f"{name} {client}", 0) < ATTEMPTS_FAILED_MAX:
-                        _measure(scenario, name, client, started.get(name), number, seconds, outcome, say)
+                    _measure(scenario, name, client, started.get(name), number, seconds, outcome, say)
     return outcome
 
 
@@ -165,11 +190,14 @@ def _reason(error: Exception) -> str:
 def _warm_up(scenario: Scenario, system: System, name: str, outcome: Outcome, say: Say) -> None:
     """Run the first client of a system once, for its servers' sake."""
     client = scenario.clients[name][0]
-    try:
-        scenario.run(system, client, scenario.warm_up_s)
-    except FAILURES as error:
-        outcome.fail(name, client, "the warm-up", error)
-        say(f"{scenario.name}, warm-up: {name} ({client}) failed: {error}")
+    while outcome.may_try(name, client):
+        try:
+            scenario.run(system, client, scenario.warm_up_s)
+        except FAILURES as error:
+            outcome.fail(name, client, "the warm-up", error)
+            say(f"{scenario.name}, warm-up: {name} ({client}) failed: {error}")
+        else:
+            return
 
 
 def _measure(
@@ -183,12 +211,15 @@ def _measure(
     say: Say,
 ) -> None:
     """Measure one system with one client once; with no system given, on members of its own."""
-    try:
-        with ExitStack() as stack:
-            measured = scenario.run(system or stack.enter_context(running(name)), client, seconds)
-    except FAILURES as error:
-        outcome.fail(name, client, f"round {number}", error)
-        say(f"{scenario.name}, round {number}: {name} ({client}) failed: {error}")
+    measured = None
+    while measured is None and outcome.may_try(name, client):
+        try:
+            with ExitStack() as stack:
+                measured = scenario.run(system or stack.enter_context(running(name)), client, seconds)
+        except FAILURES as error:
+            outcome.fail(name, client, f"round {number}", error)
+            say(f"{scenario.name}, round {number}: {name} ({client}) failed: {error}")
+    if measured is None:
         return
     measured.round = number
     outcome.measurements.append(measured)

@@ -17,6 +17,10 @@ class BenchError(Exception):
     """A measurement could not be made; the message says of what, why, and what to do."""
 
 
+class FinalError(BenchError):
+    """Trying again would fail in the same way: something is not installed, or was tried often enough."""
+
+
 @dataclass(slots=True)
 class Measurement:
     """One system, driven by one client, in one scenario, once.

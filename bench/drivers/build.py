@@ -17,7 +17,7 @@ from functools import cache
 from pathlib import Path
 from typing import Final
 
-from bench.measuring import BenchError
+from bench.measuring import FinalError
 
 SOURCES: Final = Path(__file__).parent
 GO_SOURCES: Final = Path("/usr/share/gocode")
@@ -44,11 +44,11 @@ def zookeeper_program(source: str = "zookeeper_driver.c") -> Path:
     """Build a C program on ZooKeeper's client library, and return where it is.
 
     Raises:
-        BenchError: There is no compiler or no library, or the source does not compile.
+        FinalError: There is no compiler or no library, or the source does not compile.
     """
     _need("gcc", "gcc")
     if not Path("/usr/include/zookeeper/zookeeper.h").exists():
-        raise BenchError("ZooKeeper's C client was not found: apt-get install libzookeeper-mt-dev")
+        raise FinalError("ZooKeeper's C client was not found: apt-get install libzookeeper-mt-dev")
 
     def build(target: Path) -> None:
         command = ["gcc", "-O2", "-Wall", "-Wextra", "-DTHREADED", "-o", str(target), str(SOURCES / source)]
@@ -62,11 +62,11 @@ def etcd_program(source: str = "etcd_driver.go") -> Path:
     """Build a Go program on etcd's client, and return where it is; the first time takes half a minute.
 
     Raises:
-        BenchError: There is no compiler or no client, or the source does not compile.
+        FinalError: There is no compiler or no client, or the source does not compile.
     """
     _need("go", "golang-go")
     if not (_ETCD / "etcd/clientv3").exists():
-        raise BenchError("etcd's Go client was not found: apt-get install golang-etcd-server-dev")
+        raise FinalError("etcd's Go client was not found: apt-get install golang-etcd-server-dev")
     environment = os.environ | {"GO111MODULE": "off", "GOPATH": str(GO_SOURCES), "GOFLAGS": ""}
 
     def build(target: Path) -> None:
@@ -80,12 +80,12 @@ def etcd_messages() -> Path:
     """Make Python modules of etcd's .proto files, and return the folder to put on the module path.
 
     Raises:
-        BenchError: The files or the compiler are missing.
+        FinalError: The files or the compiler are missing.
     """
     if not (_ETCD / _PROTOS[0]).exists():
-        raise BenchError("etcd's .proto files were not found: apt-get install golang-etcd-server-dev")
+        raise FinalError("etcd's .proto files were not found: apt-get install golang-etcd-server-dev")
     if importlib.util.find_spec("grpc_tools") is None:
-        raise BenchError("grpcio-tools is not installed; `make bench-peers` installs it")
+        raise FinalError("grpcio-tools is not installed; `make bench-peers` installs it")
     google = importlib.util.find_spec("google.api")
     assert google is not None, "coordsvc depends on googleapis-common-protos"
     assert google.submodule_search_locations, "google.api is a package"
@@ -113,10 +113,10 @@ def _built(source: Path, build: Callable[[Path], None]) -> Path:
 
 def _need(program: str, package: str) -> None:
     if not shutil.which(program):
-        raise BenchError(f"{program} was not found: apt-get install {package}")
+        raise FinalError(f"{program} was not found: apt-get install {package}")
 
 
 def _run(command: Sequence[str], environment: dict[str, str] | None = None) -> None:
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     if done.returncode:
-        raise BenchError(f"{' '.join(command)} failed:\n{done.stderr.strip()}")
+        raise FinalError(f"{' '.join(command)} failed:\n{done.stderr.strip()}")

@@ -8,6 +8,8 @@ leader; the same follower wiped and started empty, until it has caught up. While
 from the quiet seconds to the end, a probe writes to the leader at a moderate pace. Each scenario of the table
 takes one figure of that campaign.
 
+A campaign that breaks off keeps what it has measured until then; for the rest there is one more.
+
 Rule of this file: what is timed is the same for all systems; whether a member is in step, each is asked in
 its own way.
 """
@@ -22,12 +24,12 @@ import threading
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from typing import Final
 
 from bench.drivers import build
-from bench.measuring import NOT_MEASURED, BenchError, Measurement, percentile
+from bench.measuring import BenchError, FinalError, Measurement, percentile
 from bench.processes import dies_with_us, memory_mib, peak_memory_mib
 from bench.scenarios.scenario import Scenario
 from bench.systems import HOST, MEMBERS, System
@@ -48,15 +50,17 @@ PROBE_PAUSE_MS: Final = 10
 BUSY_PROBES: Final = 4  # without a pause: so many entries that a log is trimmed
 TRIM_WITHIN_S: Final = 180.0
 IN_STEP_WITHIN_S: Final = 300.0
+CAMPAIGNS_MAX: Final = 2  # of a system in one invocation: each takes minutes
 _CLIENTS: Final = {"coordsvc": ("sdk",), "etcd": ("go",), "zookeeper": ("c",)}
 
 
 @dataclass(slots=True)
 class Campaign:
-    """The figures of one system, by name with the unit last, and what the probe has seen."""
+    """The figures of one system, by name with the unit last; `trouble` says why it broke off, if it did."""
 
-    fill: Measurement
+    fill: Measurement | None = None
     figures: dict[str, float] = field(default_factory=dict)
+    trouble: str = ""
 
 
 def driver(system: System, *arguments: object) -> list[str]:
@@ -125,15 +129,17 @@ def probing(system: System, probes: int = PROBES, pause_ms: int = PROBE_PAUSE_MS
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
+        process_group=0,  # Ctrl-C is for the benchmark alone, which then kills the probe
     )
     probe = Probe(process)
     try:
         yield probe
     except BaseException:
         process.kill()
+        with suppress(BenchError):  # what ended the body is the reason, and it may be Ctrl-C
+            probe.end()
         raise
-    finally:
-        probe.end()
+    probe.end()
 
 
 def is_in_step(system: System, index: int) -> bool:
@@ -177,7 +183,7 @@ def note_latencies(campaign: Campaign, name: str, writes_ms: list[float]) -> Non
         campaign.figures[f"{name}_write_max_ms"] = writes_ms[-1]
 
 
-def fill(system: System, client: str) -> Campaign:
+def fill(system: System, client: str, campaign: Campaign) -> None:
     """Make the million, and note what it costs."""
     leader = system.endpoint_list[system.leader()]
     narrow = drive(system, "fill", leader, "/bulk", NODES - WIDE_NODES, PER_DIRECTORY, VALUE_BYTES, IN_FLIGHT)
@@ -185,21 +191,18 @@ def fill(system: System, client: str) -> Campaign:
         began_s = time.time()
         wide = drive(system, "fill", leader, "/wide", WIDE_NODES, 0, VALUE_BYTES, IN_FLIGHT)
         ended_s = time.time()
-    campaign = Campaign(
-        Measurement(
-            system.name,
-            client,
-            "bulk-create",
-            operations=int(narrow["operations"] + wide["operations"]),
-            seconds=narrow["seconds"] + wide["seconds"],
-            p50_ms=narrow["p50_ms"],
-            p99_ms=narrow["p99_ms"],
-            peak_memory_mib=peak_memory_mib(system.pids),
-            extra={"create_max_ms": max(narrow["max_ms"], wide["max_ms"])},
-        )
+    campaign.fill = Measurement(
+        system.name,
+        client,
+        "bulk-create",
+        operations=int(narrow["operations"] + wide["operations"]),
+        seconds=narrow["seconds"] + wide["seconds"],
+        p50_ms=narrow["p50_ms"],
+        p99_ms=narrow["p99_ms"],
+        peak_memory_mib=peak_memory_mib(system.pids),
+        extra={"create_max_ms": max(narrow["max_ms"], wide["max_ms"])},
     )
     note_latencies(campaign, "create", probe.between(began_s, ended_s))
-    return campaign
 
 
 def list_wide(system: System, times: int) -> dict[str, float]:
@@ -275,8 +278,9 @@ def trim(system: System, campaign: Campaign) -> None:
     note_latencies(campaign, "before_trim", probe.between(began_s + 0.5, window[0]))
 
 
-def run_campaign(system: System, client: str) -> Campaign:
-    campaign = fill(system, client)
+def run_campaign(system: System, client: str, campaign: Campaign) -> None:
+    """Carry the campaign out; each figure is in it as soon as it is known."""
+    fill(system, client, campaign)
     figures = campaign.figures
     time.sleep(REST_S)
     figures["memory_mib"] = memory_mib(system.pids)
@@ -289,12 +293,8 @@ def run_campaign(system: System, client: str) -> Campaign:
         note_latencies(campaign, name, probe.between(*window))
     for name in ("create", "ls", "restart", "catch_up"):
         note_ratio(figures, name, "quiet")
-    try:
-        trim(system, campaign)
-    except BenchError as error:
-        print(f"{system.name}: {error}", file=sys.stderr)  # the other figures of the campaign stand
+    trim(system, campaign)
     note_ratio(figures, "trim", "before_trim")
-    return campaign
 
 
 def note_ratio(figures: dict[str, float], busy: str, quiet: str) -> None:
@@ -304,19 +304,36 @@ def note_ratio(figures: dict[str, float], busy: str, quiet: str) -> None:
         figures[f"{busy}_write_ratio"] = figures[names[0]] / figures[names[1]]
 
 
-_campaigns: dict[tuple[str, str], Campaign] = {}  # of this invocation: a campaign takes minutes
+_campaigns: dict[tuple[str, str], list[Campaign]] = {}  # of this invocation, the latest last
 
 
-def campaign_of(system: System, client: str) -> Campaign:
-    """Return the campaign of this system: each invocation carries out one."""
-    key = (system.name, client)
-    if key not in _campaigns:
-        _campaigns[key] = run_campaign(system, client)
-    return _campaigns[key]
+def campaign_with(system: System, client: str, is_measured: Callable[[Campaign], bool]) -> Campaign:
+    """Return the latest campaign of this system that has measured what is asked for; carries one out for it.
+
+    Raises:
+        FinalError: There is none, and no more is tried.
+        BenchError: The campaign broke off before; another may be tried.
+    """
+    campaigns = _campaigns.setdefault((system.name, client), [])
+    if found := [campaign for campaign in campaigns if is_measured(campaign)]:
+        return found[-1]
+    if len(campaigns) == CAMPAIGNS_MAX:
+        raise FinalError(campaigns[-1].trouble)
+    campaign = Campaign(trouble="the campaign did not come to it")
+    try:
+        run_campaign(system, client, campaign)
+    except (BenchError, OSError, ValueError, LookupError, subprocess.SubprocessError) as error:
+        campaign.trouble = str(error) if isinstance(error, BenchError) else repr(error)
+        print(f"{system.name}: the campaign broke off: {campaign.trouble}", file=sys.stderr, flush=True)
+    campaigns.append(campaign)
+    if not is_measured(campaign):
+        raise BenchError(campaign.trouble)
+    return campaign
 
 
 def run_create(system: System, client: str, _seconds: float) -> Measurement:
-    campaign = campaign_of(system, client)
+    campaign = campaign_with(system, client, lambda campaign: campaign.fill is not None)
+    assert campaign.fill is not None, "it was asked for"
     return replace(campaign.fill, extra=campaign.fill.extra | campaign.figures)
 
 
@@ -324,8 +341,8 @@ def figure_of(name: str, figure: str) -> Callable[[System, str, float], Measurem
     """Return a scenario's function that takes one figure of the campaign."""
 
     def run(system: System, client: str, _seconds: float) -> Measurement:
-        figures = campaign_of(system, client).figures
-        return Measurement(system.name, client, name, extra={figure: figures.get(figure, NOT_MEASURED)})
+        campaign = campaign_with(system, client, lambda campaign: figure in campaign.figures)
+        return Measurement(system.name, client, name, extra={figure: campaign.figures[figure]})
 
     return run
 

@@ -9,9 +9,9 @@ from contextlib import contextmanager
 import pytest
 
 from bench import comparing
-from bench.comparing import Outcome, advantage, compare, judge, noise_of
+from bench.comparing import ATTEMPTS_FAILED_MAX, Outcome, advantage, compare, judge, noise_of, repeats_of
 from bench.goals import Goal
-from bench.measuring import NOT_MEASURED, OTHERS_SHARE, BenchError, Measurement
+from bench.measuring import NOT_MEASURED, OTHERS_SHARE, BenchError, FinalError, Measurement
 from bench.scenarios import Scenario
 from bench.systems import System
 from bench.systems.zookeeper import Zookeeper
@@ -35,6 +35,7 @@ class Bench:
     def __init__(self) -> None:
         self.events: list[str] = []
         self.broken: set[str] = set()
+        self.fail_next: dict[str, list[BenchError]] = {}
 
     @contextmanager
     def running(self, name: str) -> Iterator[System]:
@@ -50,6 +51,8 @@ class Bench:
         name = system.__dict__["kind"]
         if f"{name} {client}" in self.broken:
             raise BenchError("it crashed")
+        if errors := self.fail_next.get(f"{name} {client}"):
+            raise errors.pop(0)
         self.events.append(f"{name} {client}")
         return Measurement(name, client, "write-1", p50_ms=seconds)
 
@@ -97,15 +100,68 @@ def test_a_scenario_limits_its_rounds(bench: Bench) -> None:
     assert len(outcome.measurements) == 1
 
 
-def test_a_client_that_fails_twice_is_told_and_left_out_and_the_others_go_on(bench: Bench) -> None:
+def test_a_client_that_fails_again_and_again_is_told_and_left_out_and_the_others_go_on(bench: Bench) -> None:
     bench.broken.add("etcd python")
     told: list[str] = []
 
     outcome = compare(bench.scenario(), ALL, 4, 2.0, told.append)
 
-    assert outcome.failures == {"etcd python": "round 2: it crashed"}
-    assert len([line for line in told if "it crashed" in line]) == 2  # then no more
+    assert outcome.failures == {"etcd python": "round 1: it crashed"}
+    assert outcome.tried_again == {}
+    assert len([line for line in told if "it crashed" in line]) == ATTEMPTS_FAILED_MAX  # then no more
     assert outcome.drivers() == [("coordsvc", "sdk"), ("etcd", "native"), ("zookeeper", "native")]
+
+
+def test_what_failed_once_is_tried_again_at_once_and_said_and_is_no_failure(bench: Bench) -> None:
+    bench.fail_next["zookeeper native"] = [BenchError("Socket\n timed out")]
+
+    outcome = compare(bench.scenario(), ALL, 1, 2.0, ignore)
+
+    assert outcome.failures == {}
+    assert outcome.drivers()[-1] == ("zookeeper", "native")
+    assert len(outcome.measurements) == 4
+    assert repeats_of(outcome) == (
+        "; zookeeper native was tried again after 1 failed, last in round 1: Socket timed out"
+    )
+    assert repeats_of(outcome_of(("coordsvc", "sdk", 2.0))) == ""
+
+
+def test_a_warm_up_that_failed_is_made_again_so_that_nobody_is_measured_cold(bench: Bench) -> None:
+    bench.fail_next["etcd native"] = [BenchError("it crashed")]
+    scenario = Scenario("write-1", "a title", bench.run, {"etcd": ("native",)}, "p50_ms", True, warm_up_s=4.0)
+
+    outcome = compare(scenario, ("etcd",), 1, 2.0, ignore)
+
+    assert bench.events == ["+etcd", "etcd native", "etcd native", "-etcd"]  # warm, then measured
+    assert outcome.tried_again == {"etcd native": "the warm-up: it crashed"}
+    assert outcome.failures == {}
+
+
+def test_attempts_are_bounded_in_a_scenario_and_not_in_each_round(bench: Bench) -> None:
+    bench.fail_next["etcd native"] = [BenchError("it crashed")] * (ATTEMPTS_FAILED_MAX - 1)
+    scenario = Scenario("write-1", "a title", bench.run, {"etcd": ("native",)}, "p50_ms", True)
+    told: list[str] = []
+
+    def tell(line: str) -> None:
+        told.append(line)
+        if line.startswith("write-1, round 1: etcd (native) p50_ms"):
+            bench.broken.add("etcd native")
+
+    outcome = compare(scenario, ("etcd",), 3, 2.0, tell)
+
+    assert [found.round for found in outcome.measurements] == [1]
+    assert outcome.failures == {"etcd native": "round 2: it crashed"}
+    assert len([line for line in told if "it crashed" in line]) == ATTEMPTS_FAILED_MAX
+
+
+def test_what_is_not_installed_is_not_tried_again(bench: Bench) -> None:
+    bench.fail_next["etcd native"] = [FinalError("go was not found")]
+    told: list[str] = []
+
+    outcome = compare(bench.scenario(), ("etcd",), 2, 2.0, told.append)
+
+    assert outcome.failures == {"etcd native": "round 1: go was not found"}
+    assert len([line for line in told if "go was not found" in line]) == 1
 
 
 def test_what_a_scenario_did_not_expect_does_not_end_the_others(bench: Bench) -> None:
