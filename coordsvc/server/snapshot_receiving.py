@@ -32,7 +32,7 @@ from coordsvc.storage.tree_store import TreeStore
 if TYPE_CHECKING:
     from coordsvc.server.member import Member
 
-_QUEUE_CHUNKS = 64
+_QUEUE_CHUNKS = 128  # what a sender that is gone has left, and the window of the next one
 _REST_STORING = 1.5  # after storing a chunk, as a multiple of what that took; the leader reads meanwhile
 _REST_VERIFYING = 0.5  # after a step of verifying: nobody else works for it then
 _TELL_EVERY_S = 5.0  # well below the time after which a sender that hears nothing gives up

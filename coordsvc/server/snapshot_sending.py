@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
 _CHUNK_BYTES = 64 << 10  # reading or sending one holds the interpreter well below a millisecond
 _WINDOW_CHUNKS = 48
+_WINDOW_BYTES = _WINDOW_CHUNKS * _CHUNK_BYTES  # a chunk is larger where a value is
 _GIVE_UP_AFTER_S = 30.0
 _REST = 1.5  # after reading a chunk, as a multiple of what that took
 _CATCH_UP_WITHIN_S = 120.0  # how long the log waits for a peer that has installed a snapshot
@@ -45,6 +47,7 @@ class _Stream:
     configuration: Configuration
     snapshot: TreeSnapshot
     received: int = 0
+    under_way: deque[tuple[int, int]] = field(default_factory=deque)  # number and bytes: sent, not received
     done: bool = False
     failed: bool = False
     progress: asyncio.Event = field(default_factory=asyncio.Event)
@@ -160,8 +163,9 @@ class SnapshotSenders:
         chunks = await background.submit(lambda: stream.snapshot.chunks(_CHUNK_BYTES))
         while True:
             chunk = await at_ease(background, lambda: next(chunks), _REST)
-            await self._wait(stream, partial(_has_room, stream, chunk.number))
+            await self._wait(stream, partial(_has_room, stream, chunk))
             self._send(stream, chunk)
+            stream.under_way.append((chunk.number, len(chunk.data)))
             if chunk.last:
                 break
         await self._wait(stream, lambda: stream.done)
@@ -194,5 +198,11 @@ class SnapshotSenders:
             raise _StreamEndedError("the link is down or its queue is full")
 
 
-def _has_room(stream: _Stream, number: int) -> bool:
-    return stream.received > number - _WINDOW_CHUNKS
+def _has_room(stream: _Stream, chunk: TreeChunk) -> bool:
+    under_way = stream.under_way
+    while under_way and under_way[0][0] < stream.received:
+        under_way.popleft()
+    if not under_way:
+        return True
+    ahead_bytes = sum(size for _, size in under_way)
+    return len(under_way) < _WINDOW_CHUNKS and ahead_bytes + len(chunk.data) <= _WINDOW_BYTES
