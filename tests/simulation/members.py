@@ -415,9 +415,9 @@ class SimulatedMember:
             return
         replica = self.replica
         persist = replica.take_ready()
-        if persist is not None:
-            self._start_persist(persist)
         self._carry_out(replica.take_effects())
+        if persist is not None and self.is_up:
+            self._start_persist(persist)
 
     def _apply_for_a_while(self) -> None:
         if not self.is_up:
