@@ -87,6 +87,9 @@ class AsyncCounter:
         """
         if path == "/" or not path.startswith("/"):
             raise InvalidPathError('a counter needs a path like "/counters/name"', path=path)
+        for name, number in (("initial", initial), ("minimum", minimum), ("maximum", maximum)):
+            if number is not None or name == "initial":
+                _check_integer(number, name, path)
         if Step(minimum=minimum, maximum=maximum).is_out_of_range(initial):
             raise InvalidArgumentError(f"initial={initial} is outside of the counter's range", path=path)
         self.path = path

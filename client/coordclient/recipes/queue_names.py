@@ -77,9 +77,12 @@ def check_root(path: str) -> str:
     return path
 
 
-def check_priority(priority: int, path: str) -> None:
-    if not 0 <= priority <= PRIORITY_MAX:
-        raise InvalidArgumentError(f"priority {priority} is not between 0 and {PRIORITY_MAX}", path=path)
+def check_priority(priority: object, path: str) -> None:
+    # Of a name that is made with anything but an integer no consumer would know that it is an item's.
+    if not isinstance(priority, int) or isinstance(priority, bool) or not 0 <= priority <= PRIORITY_MAX:
+        raise InvalidArgumentError(
+            f"priority {priority!r} is no integer between 0 and {PRIORITY_MAX}", path=path
+        )
 
 
 def delay_ms_of(delay: float, path: str) -> int:

@@ -424,6 +424,9 @@ async def test_what_makes_no_sense_is_refused(client: AsyncClient) -> None:
         AsyncCounter(client, "hits")
     with pytest.raises(InvalidArgumentError):
         AsyncCounter(client, PATH, initial=5, maximum=4)
+    for fraction in ({"initial": 1.5}, {"minimum": 0.5}, {"maximum": 1.5}):
+        with pytest.raises(InvalidArgumentError):
+            AsyncCounter(client, PATH, **fraction)  # type: ignore[arg-type]
     with pytest.raises(InvalidArgumentError):
         await AsyncCounter(client, PATH).add(1.5)  # type: ignore[arg-type]  # that is what is tested
     assert client.state is State.CONNECTED

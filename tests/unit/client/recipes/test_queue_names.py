@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from coordclient import InvalidArgumentError, InvalidPathError
@@ -115,8 +117,9 @@ def test_senseless_delays_are_refused(delay: float) -> None:
         delay_ms_of(delay, "/q")
 
 
-@pytest.mark.parametrize("priority", [-1, 1000])
-def test_senseless_priorities_are_refused(priority: int) -> None:
+@pytest.mark.parametrize("priority", [-1, 1000, 1.5, True, "1", None])
+def test_senseless_priorities_are_refused(priority: Any) -> None:
+    """An item of priority 1.5 would get a name that is no item's, and nobody would ever take it."""
     with pytest.raises(InvalidArgumentError):
         check_priority(priority, "/q")
 
