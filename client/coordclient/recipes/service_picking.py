@@ -153,8 +153,8 @@ class Picker:
         if self._strategy == RANDOM:
             return self._draw(candidates)
         if self._strategy == LEAST_PENDING:
-            least = min((a.pending + 1) / a.instance.weight for a in candidates)
-            return self._draw([a for a in candidates if (a.pending + 1) / a.instance.weight == least])
+            least = min(map(_load, candidates))
+            return self._draw([account for account in candidates if _load(account) == least])
         return _next_in_turn(candidates)
 
     def _draw(self, candidates: Sequence[Account]) -> Account:
@@ -220,6 +220,11 @@ def _next_in_turn(candidates: Sequence[Account]) -> Account:
     chosen = max(candidates, key=lambda account: (account.turn, account.rank))
     chosen.turn -= sum(account.instance.weight for account in candidates)
     return chosen
+
+
+def _load(account: Account) -> float:
+    """Return how busy it would be; all idle ones are alike, else the heaviest would get every call."""
+    return (account.pending + 1) / account.instance.weight if account.pending else 0.0
 
 
 def _rendezvous(candidates: Sequence[Account], key: Key) -> Account:

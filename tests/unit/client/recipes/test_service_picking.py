@@ -106,6 +106,19 @@ def test_least_pending_keeps_the_calls_per_weight_even(weights: list[int], seed:
     assert under_way == {str(number): 3 * weight for number, weight in enumerate(weights)}
 
 
+def test_least_pending_gives_idle_instances_their_share_of_calls_one_at_a_time() -> None:
+    source = picker(*weighted([1, 1, 2]), strategy=LEAST_PENDING)
+    calls = Counter[str]()
+    for _ in range(4000):
+        chosen = source.begin()
+        calls[chosen.id] += 1
+        source.end(chosen)
+
+    assert calls["0"] == pytest.approx(1000, rel=0.2)
+    assert calls["1"] == pytest.approx(1000, rel=0.2)
+    assert calls["2"] == pytest.approx(2000, rel=0.2)
+
+
 def test_least_pending_prefers_the_one_whose_calls_have_ended() -> None:
     source = picker(instance("a"), instance("b"), strategy=LEAST_PENDING)
     busy, idle = source.begin(), source.begin()
