@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Final
 
 from bench import breakdown, curves
-from bench.comparing import judge
+from bench.comparing import Outcome, judge
 from bench.goals import GOALS, Goal
 from bench.reporting import TIMES, Results, load, table
 from bench.scenarios import all_scenarios
@@ -88,12 +88,20 @@ def goals_table(results: Results, *, with_limits: bool) -> str:
 
 
 def _values(goal: Goal, results: Results) -> list[str]:
-    """Return each system's figure, by the best of its clients; empty if there is none."""
+    """Return each system's figure, by the best of its clients, or why there is none; empty if it has none."""
     if goal.scenario not in results.outcomes:
         return [""] * len(SYSTEMS)
     outcome = results.outcomes[goal.scenario]
-    values = [outcome.best((system,), goal.figure, goal.smaller_is_better)[0] for system in SYSTEMS]
-    return ["" if math.isnan(value) else _with_unit(value, goal.figure) for value in values]
+    able = all_scenarios()[goal.scenario].clients
+    return [_value(goal, outcome, system) if system in able else "" for system in SYSTEMS]
+
+
+def _value(goal: Goal, outcome: Outcome, system: str) -> str:
+    value, _, _ = outcome.best((system,), goal.figure, goal.smaller_is_better)
+    if not math.isnan(value):
+        return _with_unit(value, goal.figure)
+    has_failed = any(driver.partition(" ")[0] == system for driver in outcome.failures)
+    return "failed" if has_failed else "not measured"
 
 
 def _with_unit(value: float, figure: str) -> str:

@@ -157,7 +157,8 @@ def goals_table(outcomes: Mapping[str, Outcome]) -> str:
         verdict = judge(goal, outcomes[goal.scenario])
         asked = f"{goal.factor:g} {TIMES}" if goal.against else f"at most {goal.factor:g}"
         against = f" ({verdict.peer})" if verdict.peer else ""
-        measured = "not measured" if math.isnan(verdict.ratio) else f"{verdict.ratio:.2f} {TIMES}{against}"
+        times = f" {TIMES}" if goal.against else ""
+        measured = "not measured" if math.isnan(verdict.ratio) else f"{verdict.ratio:.2f}{times}{against}"
         reached = {None: "?", True: "yes", False: "**no**"}[verdict.is_reached]
         lines.append(_row((goal.text, asked, measured, reached)))
     return "\n".join(lines)

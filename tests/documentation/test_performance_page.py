@@ -41,7 +41,32 @@ def test_a_goal_that_was_missed_says_so() -> None:
 
     row = next(row for row in goals_table(results, with_limits=False).splitlines() if "256" in row)
 
-    assert row.endswith(f"| 300/s | 100/s |  | 4 {TIMES} | 3.00 {TIMES} (etcd, native) | **no** |")
+    assert row.endswith(
+        f"| 300/s | 100/s | not measured | 4 {TIMES} | 3.00 {TIMES} (etcd, native) | **no** |"
+    )
+
+
+def test_a_peer_that_failed_is_not_taken_for_one_that_was_not_asked() -> None:
+    outcome = Outcome("write-256", "writes", "per_second", False)
+    outcome.measurements = [Measurement("coordsvc", "sdk", "write-256", operations=300, seconds=1.0)]
+    outcome.failures["zookeeper native"] = "round 1: it crashed"
+    results = Results("a machine", outcomes={"write-256": outcome})
+
+    row = next(row for row in goals_table(results, with_limits=False).splitlines() if "256" in row)
+
+    assert "| 300/s | not measured | failed |" in row
+
+
+def test_a_system_that_cannot_do_it_has_an_empty_cell() -> None:
+    outcome = Outcome("bulk-write-trim", "trim", "trim_write_ratio", True)
+    outcome.measurements = [
+        Measurement("coordsvc", "sdk", "bulk-write-trim", extra={"trim_write_ratio": 2.0})
+    ]
+    results = Results("a machine", outcomes={"bulk-write-trim": outcome})
+
+    row = next(row for row in goals_table(results, with_limits=False).splitlines() if "trimmed" in row)
+
+    assert "| 2 |  |  | at most 3 | 2.00 | yes |" in row
 
 
 def test_marks_are_filled_and_the_rest_stays(tmp_path: Path) -> None:

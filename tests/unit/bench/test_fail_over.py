@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 
 import pytest
@@ -38,6 +39,7 @@ def test_the_median_and_the_longest_interruption_are_told_of_both() -> None:
     measurement = measurement_of("coordsvc", "sdk", "fail-over-kill", seen)
 
     assert (measurement.operations, measurement.p50_ms) == (3, 40)
+    assert math.isnan(measurement.per_second)  # nothing was to be done as often as possible
     assert measurement.extra == {"max_ms": 50, "client_p50_ms": 70, "client_max_ms": 90}
 
 
