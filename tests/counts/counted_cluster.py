@@ -181,11 +181,13 @@ class CountedCluster:
         assert not self.counts["ticks"], "a tick fell into what was counted: make the workload shorter"
         return self._counted_since(before)
 
-    def count_time(self, seconds: int) -> Counter[str]:
-        """Count what happens in so many seconds in which nobody wants anything, ticks included."""
+    def count_time(self, seconds: int, work: Coroutine[Any, Any, object] | None = None) -> Counter[str]:
+        """Count what happens in so many seconds, ticks included; nobody wants anything but this work."""
         self.world.run_until(self.world.now_ns + QUIET_NS)
         before = self._begin()
+        task = None if work is None else self.loop.create_task(work)
         self.world.run_until(self.world.now_ns + seconds * SECOND)
+        assert task is None or task.done(), "the work takes longer: count for more seconds"
         return self._counted_since(before)
 
     def _begin(self) -> Counter[str]:

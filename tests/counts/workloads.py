@@ -189,6 +189,18 @@ def lock_hand_overs(cluster: CountedCluster, operations: int) -> Counts:
     return cluster.count(work())
 
 
+def writes_a_second_apart(cluster: CountedCluster, operations: int) -> Counts:
+    """With what ticks make of a write: the commit index is kept, and nothing is synced for that."""
+    client = _client_with_node(cluster, cluster.leader)
+
+    async def work() -> None:
+        for _ in range(operations):
+            await client.set(PATH, VALUE)
+            await asyncio.sleep(1.0)
+
+    return cluster.count_time(operations + 1, work())
+
+
 def idle_seconds_with_30_sessions(cluster: CountedCluster, operations: int) -> Counts:
     for number in range(30):
         cluster.client(NAMES[number % len(NAMES)], session_timeout_s=10.0)
@@ -211,6 +223,7 @@ WORKLOADS: Final = tuple(
         (reads_on_64_connections, 640, None),
         (changes_told_to_100_watchers, 10, None),
         (lock_hand_overs, 20, None),
+        (writes_a_second_apart, 10, 100),
         (idle_seconds_with_30_sessions, 20, 100),
     )
 )
