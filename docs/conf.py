@@ -3,6 +3,13 @@
 Rule of this file: no warning is switched off; a page that cannot be built is mended.
 """
 
+from typing import TYPE_CHECKING
+
+from coordclient import Node
+
+if TYPE_CHECKING:
+    from sphinx.application import Sphinx
+
 project = "coordsvc"
 author = "the coordsvc authors"
 copyright = "2026, the coordsvc authors"  # noqa: A001  # Sphinx's name for it
@@ -26,3 +33,8 @@ autodoc_class_signature = "mixed"
 napoleon_google_docstring = True
 napoleon_numpy_docstring = False
 napoleon_use_ivar = True
+
+
+def setup(app: "Sphinx") -> None:
+    """Leave out the members of named tuples: "Alias for field number 0". The class says what they are."""
+    app.connect("autodoc-skip-member", lambda *of: isinstance(of[3], type(Node.path)) or None)

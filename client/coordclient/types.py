@@ -1,10 +1,10 @@
 """The values that the SDK hands out and takes: nodes, stats, events, instances.
 
+Annotations are not postponed here: `help()` would show a NamedTuple's as `ForwardRef('str')`.
+
 Rule of this file: immutable values without behaviour, and their translation from the wire. What comes with
 every answer is a NamedTuple: a frozen dataclass takes five times as long to make, a quarter of a read.
 """
-
-from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -35,7 +35,21 @@ class EventType(IntEnum):
 
 
 class Stat(NamedTuple):
-    """What the service knows about a node. Times in ms since the epoch."""
+    """What the service knows about a node. Times in ms since the epoch.
+
+    Attributes:
+        czxid: The transaction that created it; tells two lives of a path apart.
+        mzxid: The transaction that set its value last.
+        pzxid: The transaction that created or deleted a direct child last.
+        ctime: When it was created.
+        mtime: When its value was set last.
+        version: How often its value was set.
+        cversion: How many direct children were created and deleted, together.
+        aversion: How often its access list was changed: there is none yet.
+        ephemeral_owner: The session that it lives as long as; 0: it stays.
+        data_length: The length of its value in bytes.
+        num_children: How many direct children it has.
+    """
 
     czxid: int
     mzxid: int
@@ -68,6 +82,9 @@ class Event(NamedTuple):
     """A change as told to a watcher.
 
     Attributes:
+        type: What happened.
+        path: The node that it happened to, as this client names it, without its namespace.
+        zxid: The transaction that did it.
         value: The new value, if the watch asked for values; else empty.
         stat: The node's stat after the change (DELETED: its last one); None for CHILDREN and RESYNC.
     """
@@ -136,7 +153,12 @@ class Checked:
 
 
 class Created(NamedTuple):
-    """The answer of a create in a transaction."""
+    """The answer of a create in a transaction.
+
+    Attributes:
+        path: With its number, if the node is sequential.
+        stat: The new node's.
+    """
 
     path: str
     stat: Stat

@@ -133,3 +133,19 @@ def test_every_error_that_a_docstring_names_is_public() -> None:
     named = {error for text in texts for error in re.findall(r"\b[A-Z]\w+Error\b", text)}
 
     assert named - builtin - set(coordclient.__all__) == set()
+
+
+TUPLES = {
+    name: kind for name, kind in CLASSES.items() if issubclass(kind, tuple) and hasattr(kind, "_fields")
+}
+
+
+@pytest.mark.parametrize("name", TUPLES)
+def test_a_named_tuple_says_what_its_fields_are(name: str) -> None:
+    """By itself Python says of each that it is an alias for a field's number."""
+    kind = TUPLES[name]
+    signature = str(inspect.signature(kind))
+
+    assert "ForwardRef" not in signature
+    for field in inspect.signature(kind).parameters:
+        assert re.search(rf"^ +{field}: .", kind.__doc__ or "", re.MULTILINE), field
