@@ -113,7 +113,7 @@ class Page:
         )
         if expected and not matches(expected, outcome.stdout):
             raise PageError(f"{block}: {command}\nshould print:\n{expected}\nbut printed:\n{outcome.stdout}")
-        if not expected and outcome.returncode:
+        if outcome.returncode:
             raise PageError(f"{block}: {command}\nended with {outcome.returncode}:\n{outcome.stdout}")
 
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 import coordclient
 import coordsvc.testing
 from tests.documentation.pages import CODE, FOREIGN, PROSE, ROOT, Block, blocks, pages
-from tests.documentation.run_page import PageError, commands, matches, parse
+from tests.documentation.run_page import Page, PageError, commands, matches, parse
 
 PAGE_SECONDS = 90.0
 
@@ -51,6 +52,14 @@ def test_the_reference_has_every_public_name() -> None:
     assert listed == public | {"coordsvc.testing"}
 
 
+@pytest.mark.parametrize("page", ["docs/from-kazoo.md", "docs/from-etcd.md", "docs/from-consul.md"])
+def test_a_porting_page_has_code_for_every_recipe(page: str) -> None:
+    code = "".join(block.code for block in blocks(page) if block.language == "python" and not block.quoted)
+    recipes = [name for name in vars(coordclient.Client) if not name.startswith("_")]
+
+    assert [name for name in recipes if not re.search(rf"\bclient\.{name}\b", code)] == []
+
+
 def test_a_console_block_is_cut_into_commands_and_what_they_print() -> None:
     assert commands("$ ls \\\n  -l\ntotal 0\n$ true\n") == [("ls \\\n  -l", "total 0\n"), ("true", "")]
 
@@ -67,6 +76,14 @@ def test_a_console_block_is_cut_into_commands_and_what_they_print() -> None:
 )
 def test_printed_output_is_compared_up_to_columns_and_dots(shown: str, printed: str, fits: bool) -> None:
     assert matches(shown, printed) == fits
+
+
+def test_a_command_that_fails_fails_the_page_whatever_it_is_to_print(tmp_path: Path) -> None:
+    page = Page("127.0.0.1:1", tmp_path)
+
+    with pytest.raises(PageError, match="ended with 3"):
+        page.take(Block("page.md", 1, "console", "", "$ sh -c 'echo oh; exit 3'\n...\n", ""))
+    page.close()
 
 
 @pytest.mark.parametrize(
