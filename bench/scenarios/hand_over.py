@@ -21,14 +21,15 @@ from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from typing import Final
 
-from bench.measuring import BenchError, Measurement, latency_measurement
-from bench.processes import CpuSamples, forget_peaks, peak_memory_mib
+from bench.measuring import OTHERS_SHARE, BenchError, Measurement, latency_measurement
+from bench.processes import CpuSamples, OtherPrograms, forget_peaks, peak_memory_mib
 from bench.scenarios.programs import output_of, program
 from bench.scenarios.scenario import Scenario
 from bench.systems import System
 
 TURNS = 60  # of each process
 WARM_UP = 10  # hand-overs
+WARM_UP_S = 4.0  # any: it is as long as a measurement
 HOLD_MS, BRIEF_HOLD_MS = 120, 20
 
 Turn = tuple[float, float, int]  # granted and released, in seconds since the epoch, by which process
@@ -73,14 +74,17 @@ def measure(scenario: str, system: System, client: str, hold_ms: int) -> Measure
         command.append(f"--hold-ms={hold_ms}")
     os.sync()
     forget_peaks(system.pids)
+    others = OtherPrograms(system.pids)
     with CpuSamples(system.pids) as samples, ThreadPoolExecutor(2) as both:
         turns = in_order(list(both.map(output_of, [command, command])))[WARM_UP:]
         time.sleep(0.1)
+    others_share = others.share()
     from_s, to_s = turns[0][0], turns[-1][1]
     measurement = latency_measurement(system.name, client, scenario, hand_overs_s(turns), to_s - from_s)
     cpu_s = samples.between(from_s, to_s)
     measurement.cpu_s_per_thousand = cpu_s / measurement.operations * 1000
     measurement.peak_memory_mib = peak_memory_mib(system.pids)
+    measurement.extra[OTHERS_SHARE] = others_share
     return measurement
 
 
@@ -92,6 +96,7 @@ SCENARIOS: Final = (
         {"coordsvc": ("sdk",), "zookeeper": ("kazoo",), "etcd": ("native",)},
         figure="p50_ms",
         smaller_is_better=True,
+        warm_up_s=WARM_UP_S,
     ),
     Scenario(
         "hand-over-brief",
@@ -100,5 +105,6 @@ SCENARIOS: Final = (
         {"coordsvc": ("sdk",), "zookeeper": ("kazoo",)},
         figure="p50_ms",
         smaller_is_better=True,
+        warm_up_s=WARM_UP_S,
     ),
 )

@@ -94,5 +94,6 @@ SCENARIOS: Final = (
         figure="cpu_share",
         smaller_is_better=True,
         rounds_max=2,
+        warm_up_s=MEASURE_S,
     ),
 )

@@ -13,8 +13,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 from bench.drivers.build import etcd_program, zookeeper_program
-from bench.measuring import BenchError, Measurement
-from bench.processes import CpuSamples, dies_with_us, forget_peaks, peak_memory_mib
+from bench.measuring import OTHERS_SHARE, BenchError, Measurement
+from bench.processes import CpuSamples, OtherPrograms, dies_with_us, forget_peaks, peak_memory_mib
 from bench.systems import System
 
 _LIMIT_S = 300.0
@@ -69,8 +69,10 @@ def measured(system: System, client: str, scenario: str, work: str, arguments: S
     command = [*program(system, client, work), *arguments]
     os.sync()  # what another system has left to write must not be written on this one's time
     forget_peaks(system.pids)
+    others = OtherPrograms(system.pids)
     with CpuSamples(system.pids) as samples:
         line = output_of(command)
+    others_share = others.share()
     system.check()
     found = json.loads(line)
     if found["errors"]:
@@ -86,5 +88,6 @@ def measured(system: System, client: str, scenario: str, work: str, arguments: S
         p99_ms=found["p99_ms"],
         cpu_s_per_thousand=cpu_s / found["operations"] * 1000,
         peak_memory_mib=peak_memory_mib(system.pids),
-        extra={name: float(value) for name, value in found.items() if name not in _COMMON},
+        extra={name: float(value) for name, value in found.items() if name not in _COMMON}
+        | {OTHERS_SHARE: others_share},
     )

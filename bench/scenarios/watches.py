@@ -24,6 +24,7 @@ from bench.systems import System
 CHANGES = 60
 CONNECTIONS = 10
 RATE = 100
+WARM_UP_S = 4.0
 _CLIENTS: Final = {"coordsvc": ("sdk",), "zookeeper": ("native", "kazoo"), "etcd": ("native",)}
 
 
@@ -47,6 +48,7 @@ SCENARIOS: Final = (
         _CLIENTS,
         figure="p50_ms",
         smaller_is_better=True,
+        warm_up_s=WARM_UP_S,
     ),
     Scenario(
         "watch-rate-100",
@@ -55,5 +57,6 @@ SCENARIOS: Final = (
         _CLIENTS,
         figure="p50_ms",
         smaller_is_better=True,
+        warm_up_s=WARM_UP_S,
     ),
 )

@@ -52,3 +52,9 @@ def test_every_goal_has_a_scenario_that_its_peers_can_do() -> None:
     for goal in GOALS:
         assert goal.scenario in known, goal.text
         assert set(goal.against) <= set(known[goal.scenario].clients), goal.text
+
+
+def test_nobody_is_measured_cold_whose_members_stay_up() -> None:
+    """ZooKeeper's first watch-1000 took 28 ms and its second 11: its JVMs had compiled it meanwhile."""
+    for scenario in all_scenarios().values():
+        assert scenario.fresh or scenario.warm_up_s > 0, scenario.name
