@@ -350,6 +350,19 @@ def test_without_a_leader_it_says_so_and_stale_reads_go_on(tmp_path: Path) -> No
     assert "no leader" in status.stdout
 
 
+def test_output_that_cannot_be_written_is_told_in_one_line(member: MemberProcess) -> None:
+    done(coordctl(member, "create", "/full/child", "--parents"))
+    command = [sys.executable, "-m", "coordclient.cli", "--endpoints", member.endpoint, "ls", "/full"]
+
+    with open("/dev/full", "w") as full:
+        listing = subprocess.run(
+            command, stdout=full, stderr=subprocess.PIPE, text=True, timeout=30, check=False
+        )
+
+    assert listing.stderr == "coordctl: the output could not be written: No space left on device\n"
+    assert listing.returncode == 1
+
+
 def test_colour_is_for_terminals(member: MemberProcess) -> None:
     assert "\x1b[" not in done(coordctl(member, "status"))
     assert "\x1b[" in done(CliRunner().invoke(main, ["--endpoints", member.endpoint, "status", "--color"]))

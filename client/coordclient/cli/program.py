@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import importlib.metadata
 import os
 import signal
+import sys
 from dataclasses import replace
 from types import FrameType
-from typing import Any
+from typing import Any, Final
 
 import click
 
@@ -15,10 +17,10 @@ from coordclient.cli.arguments import Duration, Endpoints
 from coordclient.cli.benchmark import bench
 from coordclient.cli.changes import history, watch
 from coordclient.cli.cluster import session, status
-from coordclient.cli.command import Settings, apply_shared, shared_options
+from coordclient.cli.command import Settings, apply_shared, fail_line, shared_options
 from coordclient.cli.completion import completion
 from coordclient.cli.elections import elect
-from coordclient.cli.exit_codes import EXIT_CODE_HELP
+from coordclient.cli.exit_codes import EXIT_CODE_HELP, ExitCode
 from coordclient.cli.leadership import leader
 from coordclient.cli.listing import ls, tree
 from coordclient.cli.locks import lock
@@ -28,14 +30,25 @@ from coordclient.cli.output import OUTPUT_FORMATS
 from coordclient.cli.semaphores import semaphore
 from coordclient.cli.services import service
 
+_DISK_ERRORS: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+
 
 class _Program(click.Group):
-    """Takes the shared options before the command's name too."""
+    """Takes the shared options before the command's name too, and tells of output that cannot be written."""
 
     def invoke(self, ctx: click.Context) -> object:
         ctx.obj = _settings_of_environment(ctx)
         ctx.obj = apply_shared(ctx)
-        return super().invoke(ctx)
+        try:
+            return super().invoke(ctx)
+        except OSError as error:
+            if error.errno not in _DISK_ERRORS:
+                raise
+            # What is still buffered would fail again when the interpreter ends, with a message of its own.
+            with open(os.devnull, "w") as nowhere:
+                os.dup2(nowhere.fileno(), sys.stdout.fileno())
+            fail_line(f"the output could not be written: {os.strerror(error.errno)}")
+            ctx.exit(ExitCode.REFUSED)
 
 
 @click.group(
