@@ -38,10 +38,11 @@ class PeerTransport(Protocol):
         """Listen and dial until cancelled."""
 
     def send(self, peer: str, frames: bytes | Sequence[bytes]) -> bool:
-        """Queue one encoded PeerFrame or several, all or none. Never blocks, never raises.
+        """Queue one encoded PeerFrame or several. Never blocks, never raises.
 
         Returns:
-            False if dropped: the link is down, or its queue is full.
+            False if any was dropped: the link is down, one is too large (then none is queued), or the queue
+            is full; then the first ones are queued, as many as it holds.
         """
 
     def set_members(self, addresses: Mapping[str, tuple[str, int]]) -> None:

@@ -136,7 +136,7 @@ class PeerLinks:
             self._listener.stop()
 
     def send(self, peer: str, frames: bytes | Sequence[bytes]) -> bool:
-        """Queue one encoded PeerFrame or several, all or none. See `PeerTransport.send`."""
+        """Queue one encoded PeerFrame or several. See `PeerTransport.send`."""
         link = self._outgoing.get(peer)
         if link is None:
             return False

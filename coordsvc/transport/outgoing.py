@@ -91,7 +91,6 @@ class OutgoingLink:
         connection = self._connection
         if connection is None or connection.is_lost:
             return False
-        size = 0
         for frame in frames:
             if len(frame) > self._settings.frame_bytes_max:
                 self._complaints.warn(
@@ -100,16 +99,31 @@ class OutgoingLink:
                     f"the limit is {self._settings.frame_bytes_max}",
                 )
                 return False
-            size += LENGTH_BYTES + len(frame)
-        if connection.pending_bytes + size > self._settings.queue_bytes_max:
+        count, size = self._that_fit(connection, frames)
+        if count:
+            connection.queue(frames[:count], size)
+        if count < len(frames):
             self._complaints.warn(
                 f"queue to {self._peer}",
                 f"frames to member '{self._peer}' are dropped: {connection.pending_bytes} bytes wait "
                 "already, the network or that member is too slow",
             )
             return False
-        connection.queue(frames, size)
         return True
+
+    def _that_fit(self, connection: _Connection, frames: Sequence[bytes]) -> tuple[int, int]:
+        """Return how many of the frames have room in the queue, and their bytes.
+
+        The first ones go even if the last do not: what is sent again together, after a change of leader,
+        may be more than the queue holds each time, and would never arrive.
+        """
+        room = self._settings.queue_bytes_max - connection.pending_bytes
+        size = 0
+        for count, frame in enumerate(frames):
+            if size + LENGTH_BYTES + len(frame) > room:
+                return count, size
+            size += LENGTH_BYTES + len(frame)
+        return len(frames), size
 
     def dial_now(self) -> None:
         """The peer has just been heard from: if the link is down, do not wait any longer."""

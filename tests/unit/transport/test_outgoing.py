@@ -114,6 +114,22 @@ async def test_a_reader_that_does_not_read_costs_no_more_than_the_queue() -> Non
         assert member.links.send("b", numbered(0)), "there is room again"
 
 
+async def test_of_more_than_the_queue_holds_the_first_frames_are_sent() -> None:
+    """What is sent again together, after a change of leader, would be too much again each time."""
+    async with dialling(LinkSettings(queue_bytes_max=1_000_000)) as (member, peer):
+        link = await peer.next_link()
+        await member.wait_up()
+
+        assert not member.links.send("b", [numbered(number, size=10_000) for number in range(200)])
+        assert member.links.send("b", numbered(1000))
+
+        received = [number_of(await link.read_frame())]
+        while received[-1] != 1000:
+            received.append(number_of(await link.read_frame()))
+        assert received == [*range(len(received) - 1), 1000]
+        assert 90 <= len(received) <= 101
+
+
 async def test_a_link_that_takes_nothing_is_closed_and_dialled_again(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
