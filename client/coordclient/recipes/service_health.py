@@ -131,6 +131,11 @@ class GrpcCheck(PeriodicCheck):
     service: str = ""
     credentials: grpc.ChannelCredentials | None = field(default=None, kw_only=True)
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.target:
+            raise InvalidArgumentError('a target like "host:port" is needed')
+
     @property
     def label(self) -> str:
         """Return what the check is called with its results: the name, or the target and the service."""
@@ -185,6 +190,12 @@ class CallableCheck(PeriodicCheck):
     _threads: list[asyncio.Future[object]] = field(
         default_factory=list, init=False, repr=False, compare=False
     )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        given: object = self.function
+        if not callable(given):
+            raise InvalidArgumentError(f"{given!r} cannot be called: give a function, not what it returned")
 
     @property
     def label(self) -> str:

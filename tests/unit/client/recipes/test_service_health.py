@@ -86,6 +86,14 @@ async def test_a_check_that_returns_nonsense_is_a_failure() -> None:
     assert result == CheckResult(CRITICAL, "the check gave 'fine' instead of a CheckResult")
 
 
+def test_what_cannot_be_checked_is_refused_at_once() -> None:
+    """A function that was called instead of named would make the instance critical for ever."""
+    with pytest.raises(InvalidArgumentError, match="give a function"):
+        CallableCheck(True)  # type: ignore[arg-type]  # that is what is tested
+    with pytest.raises(InvalidArgumentError, match="host:port"):
+        GrpcCheck("")
+
+
 def test_secrets_in_headers_are_not_shown() -> None:
     assert "secret" not in repr(HttpCheck("http://host/", headers={"Authorization": "secret"}))
 
