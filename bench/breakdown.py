@@ -6,8 +6,8 @@ attached to a follower, in turns. The notes of one write are joined to a chain o
 stage begins where the one before it has ended; so the stages of a write add up to its time exactly.
 
 The leader writes to its disk while the followers do; the chain goes through whichever completed the majority.
-That is nearly always the faster follower; the writes for which it was the leader's own disk are counted, and
-left out of the table.
+That is mostly the faster follower; the writes for which it was the leader's own disk are counted, and left
+out of the table.
 
 Rule of this file: medians of stages need not add up to the median of the whole; the table says by how much.
 """
