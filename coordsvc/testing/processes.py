@@ -57,10 +57,10 @@ class MemberProcess:
         return self._process is not None and self._process.poll() is None
 
     @property
-    def rss_bytes(self) -> int:
-        """Resident memory of the process, as the kernel counts it."""
+    def memory_bytes(self) -> int:
+        """Resident memory of its own; the pages that it maps of its files are the kernel's to take back."""
         status = Path(f"/proc/{self.pid}/status").read_text(encoding="ascii")
-        found = re.search(r"VmRSS:\s+(\d+) kB", status)
+        found = re.search(r"RssAnon:\s+(\d+) kB", status)
         assert found, "Linux tells the resident size"
         return int(found[1]) * 1024
 

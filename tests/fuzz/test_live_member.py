@@ -74,7 +74,7 @@ async def test_every_method_refuses_nonsense_with_a_status_that_says_so(tmp_path
     async with ClusterProcesses(tmp_path, members=1) as cluster:
         member = cluster["a"]
         async with CountingClients(cluster.endpoints, request_timeout=REQUEST_TIMEOUT_S, count=1) as clients:
-            before = member.rss_bytes
+            before = member.memory_bytes
             seen = set()
             for dice in rounds(31, UNARY_ROUNDS):
                 calls = [call(cluster.channel(member), path, data) for path, data in requests(dice)]
@@ -82,7 +82,7 @@ async def test_every_method_refuses_nonsense_with_a_status_that_says_so(tmp_path
             assert "INVALID_ARGUMENT" in seen
             assert [ended for ended in seen if ended.startswith("/")] == []
             await clients.wait_for_progress(3)
-            assert member.rss_bytes - before < GROWTH_MAX
+            assert member.memory_bytes - before < GROWTH_MAX
 
 
 def hostile_frames(dice: random.Random) -> list[bytes]:
@@ -118,11 +118,11 @@ async def test_streams_of_nonsense_disturb_no_other_client(tmp_path: Path) -> No
     async with ClusterProcesses(tmp_path) as cluster:
         member = await cluster.wait_until_leader()
         async with CountingClients(cluster.endpoints, request_timeout=REQUEST_TIMEOUT_S, count=1) as clients:
-            before = member.rss_bytes
+            before = member.memory_bytes
             for dice in rounds(32, STREAM_ROUNDS):
                 await asyncio.gather(*(play_hostile_client(member, dice) for _ in range(4)))
             await clients.wait_for_progress(3)
-            assert member.rss_bytes - before < GROWTH_MAX
+            assert member.memory_bytes - before < GROWTH_MAX
         await cluster.wait_until_equal()
 
 
@@ -186,13 +186,13 @@ async def test_peers_that_talk_nonsense_lose_their_link_and_nothing_else(trio: C
     assert identity is not None
     async with CountingClients(trio.endpoints, request_timeout=REQUEST_TIMEOUT_S, count=1) as clients:
         answers = b""
-        before = member.rss_bytes
+        before = member.memory_bytes
         for dice in rounds(33, PEER_ROUNDS):
             frames = [hostile_peer_frame(dice) for _ in range(dice.randint(1, 20))]
             answers += await say_as_peer(member, [greeting(dice, identity, member.name), *frames])
         assert b"a frame that is not one" in answers, "some came past the greeting, and were refused after it"
         await clients.wait_for_progress(3)
-        assert member.rss_bytes - before < GROWTH_MAX
+        assert member.memory_bytes - before < GROWTH_MAX
     await trio.wait_until_equal()
 
 

@@ -270,12 +270,12 @@ async def test_bytes_that_are_not_grpc_close_their_connection_and_nothing_else(t
     async with ClusterProcesses(tmp_path, members=1) as cluster:
         member = cluster["a"]
         async with CountingClients(cluster.endpoints, request_timeout=BYSTANDER_S):
-            before = member.rss_bytes
+            before = member.memory_bytes
             for address in (member.endpoint, member.admin_address):
                 for request in 25 * requests:
                     await send_and_hang_up(address, request)
 
-            assert member.rss_bytes - before < 16 * MIB
+            assert member.memory_bytes - before < 16 * MIB
 
 
 async def test_idle_connections_do_not_use_up_the_open_files(tmp_path: Path) -> None:
@@ -326,10 +326,10 @@ async def test_memory_stays_flat_under_a_flood_of_bad_frames(tmp_path: Path) -> 
 
         async with CountingClients(cluster.endpoints, request_timeout=BYSTANDER_S):
             await flood(10)
-            before = member.rss_bytes
+            before = member.memory_bytes
             await flood(50)
 
-            assert member.rss_bytes - before < 32 * MIB
+            assert member.memory_bytes - before < 32 * MIB
 
 
 async def test_a_client_that_never_reads_is_cut_off_and_costs_no_more_than_its_queue(tmp_path: Path) -> None:
@@ -351,10 +351,10 @@ async def test_a_client_that_never_reads_is_cut_off_and_costs_no_more_than_its_q
             unary: coordination_pb2_grpc.CoordinationAsyncStub = cluster.coordination(member)
             stream = unary.Watch(coordination_pb2.WatchRequest(path="/busy", with_values=True))
             await stream.initial_metadata()
-            before = member.rss_bytes
+            before = member.memory_bytes
             await write_many(writer)
 
-            assert member.rss_bytes - before < 64 * MIB
+            assert member.memory_bytes - before < 64 * MIB
             await bystanders.wait_for_progress()
             assert (await silent.refusal()).code == Code.SLOW_CONSUMER
             with pytest.raises(grpc.aio.AioRpcError) as failed:

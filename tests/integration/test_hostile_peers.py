@@ -72,13 +72,13 @@ async def test_strangers_on_the_members_port_are_refused_in_one_line(tmp_path: P
             b"wrong peer protocol": hello(status.cluster_id, other, member.name, protocol=9),
         }
         async with CountingClients(cluster.endpoints, request_timeout=BYSTANDER_S):
-            before = member.rss_bytes
+            before = member.memory_bytes
             answers = await asyncio.gather(*(answer_to(member, data) for data in strangers.values()))
             for expected, answer in zip(strangers, answers, strict=True):
                 assert expected in answer
             await asyncio.gather(*(answer_to(member, RANDOM_BYTES) for _ in range(200)))
 
-            assert member.rss_bytes - before < 16 * MIB
+            assert member.memory_bytes - before < 16 * MIB
             after = await cluster.status(member)
             assert after is not None
             assert after.term == status.term, "the leader was not disturbed"
