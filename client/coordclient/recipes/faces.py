@@ -80,7 +80,8 @@ class BlockingGrant(Generic[G]):
         return BlockingSignal(self._portal, self._grant.callbacks, signal)
 
     def __repr__(self) -> str:
-        return repr(self._grant)
+        # Its class is what tells the reader whether to await.
+        return repr(self._grant).replace(type(self._grant).__name__, type(self).__name__, 1)
 
     @property
     def path(self) -> str:

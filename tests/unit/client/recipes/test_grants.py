@@ -267,6 +267,14 @@ def test_threads_are_called_back_where_they_may_block() -> None:
             assert held.revoke_requested.reason == "please"
 
 
+def test_the_handles_of_threads_say_their_own_class() -> None:
+    with Server() as server, Client(server.endpoints) as client:
+        with client.lock(PATH) as held, client.election("/elections/AsyncLockHandle").lead() as term:
+            assert repr(held) == f"<LockHandle {held.path} token={held.token} held>"
+            assert repr(term) == f"<LeaderTerm {term.path} token={term.token} held>"
+        assert repr(held).endswith(" released>")
+
+
 def test_a_thread_is_called_back_when_the_lock_is_lost() -> None:
     with Server() as server, Client(server.endpoints) as client, Client(server.endpoints) as other:
         held = Lock(client, PATH).acquire()
