@@ -373,6 +373,30 @@ def test_the_loss_of_a_held_lock_has_its_exit_code(endpoints: str, client: Clien
     assert "was lost: its node was deleted" in complaints
 
 
+def test_who_waits_says_that_it_has_lost_its_place_and_waits_on(tmp_path: Path) -> None:
+    member = MemberProcess("a", free_ports(3), tmp_path)
+    members = f"a={member.peer_address}"
+    member.start(members)
+    try:
+        with Client(member.endpoint, session_timeout=60, connect_timeout=30) as holder:
+            held = holder.lock("/hold/on").acquire()
+            arguments = ("lock", "/hold/on", "--session-timeout", "2s")
+            with Coordctl(member.endpoint, *arguments) as running:
+                eventually("it waits", lambda: len(holder.lock("/hold/on").contenders()) == 2)
+                member.signal(signal.SIGKILL)
+
+                assert "the session was lost; /hold/on is waited for again" in running.error_line()
+                member.end()
+                member.start(members)
+                assert "connected again, and waiting for /hold/on" in running.error_line()
+                held.release()
+                assert int(running.line()) > held.token
+                running.signal(signal.SIGINT)
+                assert running.ended()[0] == 0
+    finally:
+        member.end()
+
+
 def test_who_holds_and_who_waits_is_shown_in_order(endpoints: str, client: Client) -> None:
     lock = client.lock("/who/lock")
     with Coordctl(endpoints, "lock", "/who/lock") as holder:

@@ -77,7 +77,10 @@ def elect(
     with connected(settings, session_timeout, name=client_name(command)) as client:
         election = Election(client, path, published)
         term = waiting.acquire(
-            lambda timeout: election.campaign(timeout=timeout), lambda: _try(election), election.candidates
+            client,
+            lambda timeout: election.campaign(timeout=timeout),
+            lambda: _try(election),
+            election.candidates,
         )
         run_or_hold(settings, client, path, HeldGrant(term), command, grace_s)
 

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, Final, NoReturn, TypeAlias
 
 import click
@@ -23,6 +24,7 @@ from coordclient.errors import RecipeTimeoutError
 from coordclient.recipes.contenders import Contender
 from coordclient.recipes.faces import BlockingGrant
 from coordclient.recipes.signals import BlockingSignal
+from coordclient.states import State
 
 AnyGrant: TypeAlias = BlockingGrant[Any]
 _COLUMNS: Final = ("STATE", "CLIENT", "HOST", "PID", "SINCE", "TOKEN", "SESSION")
@@ -73,6 +75,7 @@ class Waiting:
 
     def acquire(
         self,
+        client: Client,
         acquire: Callable[[float | None], AnyGrant],
         try_acquire: Callable[[], AnyGrant | None],
         contenders: Callable[[], list[Contender]],
@@ -85,7 +88,7 @@ class Waiting:
             return grant
         timeout = None if self._deadline is None else max(0.0, self._deadline - clock.now())
         try:
-            with ProgressLine() as progress:
+            with _losses_told(client, self.path), ProgressLine() as progress:
                 if progress.is_shown and (present := contenders()):
                     progress.show(f"waiting for {self.path}, {_holders(present)}; Ctrl-C gives up")
                 return acquire(timeout)
@@ -95,6 +98,26 @@ class Waiting:
     def _give_up(self, contenders: Callable[[], list[Contender]], what: str) -> NoReturn:
         fail_line(f"{self.path} {what}, {_holders(contenders())}")
         click.get_current_context().exit(ExitCode.NOT_GRANTED)
+
+
+@contextmanager
+def _losses_told(client: Client, path: str) -> Iterator[None]:
+    """Say so when who waits has lost its place: it may be long before a member answers again."""
+    was_lost = False
+
+    def tell(state: State) -> None:
+        nonlocal was_lost
+        if state is State.LOST:
+            fail_line(f"the session was lost; {path} is waited for again as soon as a member answers")
+        elif state is State.CONNECTED and was_lost:
+            fail_line(f"connected again, and waiting for {path}")
+        was_lost = state is not State.CONNECTED and (was_lost or state is State.LOST)
+
+    client.add_listener(tell)
+    try:
+        yield
+    finally:
+        client.remove_listener(tell)
 
 
 def _holders(contenders: Sequence[Contender]) -> str:

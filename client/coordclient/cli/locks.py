@@ -88,7 +88,10 @@ def lock(
     with connected(settings, session_timeout, name=client_name(command)) as client:
         wanted = Lock(client, path, lock_delay=lock_delay)
         handle = waiting.acquire(
-            lambda timeout: wanted.acquire(timeout=timeout), wanted.try_acquire, wanted.contenders
+            client,
+            lambda timeout: wanted.acquire(timeout=timeout),
+            wanted.try_acquire,
+            wanted.contenders,
         )
         assert isinstance(handle, LockHandle)
         asked = handle.revoke_requested

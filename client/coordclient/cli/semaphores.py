@@ -85,6 +85,7 @@ def semaphore(
     with connected(settings, session_timeout, name=client_name(command)) as client, _advice(path, permits):
         wanted = Semaphore(client, path, permits, lock_delay=lock_delay)
         permit = waiting.acquire(
+            client,
             lambda timeout: wanted.acquire(weight, timeout=timeout),
             lambda: wanted.try_acquire(weight),
             wanted.contenders,
