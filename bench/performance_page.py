@@ -33,14 +33,16 @@ _BLOCK = re.compile(r"(<!-- figures: (?!end)(\S+) -->\n).*?(<!-- figures: end --
 # What bounds each goal's figure, as profiles and the breakdown show it.
 LIMITS: Final[Mapping[str, str]] = {
     "write-256": "processor time: client and three members share two cores; an operation costs all of them "
-    "together about 0.1 ms, half of it the interpreter's",
+    "together about 0.13 ms, half of it the interpreter's",
     "read-256": "the SDK: building, sending and waking one call costs the client more than the member",
-    "write-1": "nothing is shared with other writes: two gRPC messages of 0.2 ms each, two links, a sync, "
+    "write-1": "nothing is shared with other writes: two gRPC messages of 0.14 ms each, two links, a sync, "
     "and a dozen wake-ups on two cores; see the breakdown",
-    "write-64-connections": "a gRPC message each way for each operation, where one client's 64 share theirs",
+    "write-64-connections": "a gRPC message each way for each operation, in the kernel and the "
+    "interpreter by equal parts, where one client's 64 share theirs",
     "fail-over-kill": "one election and its disk writes: the closed link tells the followers at once",
     "fail-over-stop": "the election timeout of 400 ms, and for the stopped member's own clients its silence",
-    "hand-over": "one durable write, the release; its event wakes the waiter, which then need not look again",
+    "hand-over": "one durable write, the release, and its event, through five processes that have to be "
+    "woken; the waiter then need not look again",
     "watch-1000": "the callbacks of the watchers in the client; the members encode the event once",
     "bulk-memory": "the interpreter and LevelDB's buffers: the tree is on disk, and read through a cache",
     "bulk-restart": "verifying the log; the tree is checked in the background, while the member serves",
