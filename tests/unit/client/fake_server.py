@@ -51,7 +51,8 @@ class FakeConnection:
     held_pings: list[int] = field(default_factory=list)
 
     def send(self, *items: Item) -> None:
-        self.outgoing.put_nowait(list(items))
+        if items:
+            self.outgoing.put_nowait(list(items))
 
 
 class FakeServer(coordination_pb2_grpc.SessionServicer):
@@ -321,15 +322,19 @@ class FakeServer(coordination_pb2_grpc.SessionServicer):
             connection.send(Item(delivery=data_pb2.Delivery(watch_ids=[watch.watch_id], event=event)))
             since = self.history_begins_after
         for change in [change for change in self.tree.changes if change.zxid > since]:
-            self._fire(connection, watch, change)
+            connection.send(*self._fired(connection, [watch], change))
 
     def _tell_watchers(self, first: int) -> None:
-        for change in self.tree.changes[first:]:
-            for session in self.sessions.values():
-                if session.connection is None:
-                    continue
-                for watch in list(session.connection.watches.values()):
-                    self._fire(session.connection, watch, change)
+        """Tell each connection of a transaction's changes in one frame, as the service does."""
+        changes = self.tree.changes[first:]
+        for session in self.sessions.values():
+            connection = session.connection
+            if connection is None:
+                continue
+            items: list[Item] = []
+            for change in changes:
+                items += self._fired(connection, list(connection.watches.values()), change)
+            connection.send(*items)
 
     async def _read_unattached(self, request: UnaryRead, context: UnaryContext) -> data_pb2.ReadResult:
         assert request.consistency == data_pb2.STALE
@@ -343,20 +348,25 @@ class FakeServer(coordination_pb2_grpc.SessionServicer):
             await context.abort(grpc.StatusCode.NOT_FOUND, result.error.message)
         return result
 
-    def _fire(self, connection: FakeConnection, watch: data_pb2.Watch, change: data_pb2.Change) -> None:
-        if watch.watch_id not in connection.watches or not _matches(watch, change):
-            return
-        if watch.kind in _ONCE:
-            del connection.watches[watch.watch_id]
-        is_child = watch.kind == data_pb2.ONCE_CHILDREN and change.path != watch.path
-        event = data_pb2.Event(
-            type=data_pb2.CHILDREN if is_child else change.type,
-            path=watch.path if is_child else change.path,
-            zxid=change.zxid,
-            stat=change.stat,
-            value=change.value if watch.with_values else b"",
-        )
-        connection.send(Item(delivery=data_pb2.Delivery(watch_ids=[watch.watch_id], event=event)))
+    def _fired(
+        self, connection: FakeConnection, watches: list[data_pb2.Watch], change: data_pb2.Change
+    ) -> list[Item]:
+        items = []
+        for watch in watches:
+            if watch.watch_id not in connection.watches or not _matches(watch, change):
+                continue
+            if watch.kind in _ONCE:
+                del connection.watches[watch.watch_id]
+            is_child = watch.kind == data_pb2.ONCE_CHILDREN and change.path != watch.path
+            event = data_pb2.Event(
+                type=data_pb2.CHILDREN if is_child else change.type,
+                path=watch.path if is_child else change.path,
+                zxid=change.zxid,
+                stat=change.stat,
+                value=change.value if watch.with_values else b"",
+            )
+            items.append(Item(delivery=data_pb2.Delivery(watch_ids=[watch.watch_id], event=event)))
+        return items
 
     def _fail(self, connection: FakeConnection, code: data_pb2.ErrorCode.ValueType, message: str) -> None:
         connection.send(Item(error=data_pb2.Error(code=code, message=message)))
