@@ -1,7 +1,7 @@
 """How gRPC's core behaves in this process. It asks the environment, once, so this comes before gRPC does.
 
 Rule of this file: a default, no more. Whoever sets a variable, or imports gRPC before the SDK, keeps the
-say; and a program that this one starts is not told.
+say; and a command that `coordctl` runs is not told.
 """
 
 from __future__ import annotations
