@@ -45,7 +45,7 @@ async def server() -> AsyncIterator[AsyncServer]:
 
 @pytest.fixture
 async def client(server: AsyncServer) -> AsyncIterator[AsyncClient]:
-    async with AsyncClient(server.endpoints) as client, asyncio.timeout(HANGS_S):
+    async with AsyncClient(server.endpoints) as client:
         yield client
 
 
@@ -269,11 +269,12 @@ async def test_a_member_joins_again_after_its_session(
     owners = {client.session_id}
 
     await server.expire_session(client.session_id)
-    async for _ in seen_by_others.watch():
-        stat = await other.exists("/group/me")
-        owners |= {stat.ephemeral_owner} if stat is not None else set()
-        if len(owners) == 2:
-            break  # Others see the node before its maker knows of it, and no other view need follow.
+    async with asyncio.timeout(HANGS_S):
+        async for _ in seen_by_others.watch():
+            stat = await other.exists("/group/me")
+            owners |= {stat.ephemeral_owner} if stat is not None else set()
+            if len(owners) == 2:
+                break  # Others see the node before its maker knows of it, and no other view need follow.
 
     assert client.session_id in owners
     assert (await seen_by_others.members()).members == {"me": b"payload"}
